@@ -1,0 +1,1 @@
+"""Test socket servers, and the clients that talk to them."""

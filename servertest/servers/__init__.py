@@ -1,0 +1,1 @@
+"""The socketserver framework, and more."""
