@@ -1,0 +1,1 @@
+"""Put any server up, reach it, and take it down again without a trace."""
