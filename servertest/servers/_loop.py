@@ -1,0 +1,318 @@
+"""The loop below serve_forever: one thread, one selector, any number of servers, awake at once when told to stop.
+
+The standard module asks "am I to stop?" each time that its poll interval has passed, so a stop takes up to half a second. Here a
+wake-up descriptor sits in the selector beside the listening sockets, and whoever asks for a stop writes to it. Four rules
+keep that invisible to programs written for the standard module:
+
+* The descriptor lives only as long as the loop runs and never depends on server_close() being reached. Where none can be had
+  (no descriptors left), the loop polls as it always did.
+* Only the process that opened it writes to it: a forked child holds a copy.
+* The poll interval stays the upper bound of a wait, for programs that set the flag behind our back and for service_actions().
+* Stopping takes no lock. A signal handler may interrupt the very code that would hold it. The order of two writes does the
+  work instead: a loop lists itself and then looks at the flag; a stop sets the flag and then looks at the list.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import selectors
+import socket
+import threading
+from time import monotonic
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import Any
+
+    from ._base import BaseServer
+
+__all__ = ("Loop", "PollSelector", "Waker")
+
+#: Seconds to leave a listener alone after accept() found no descriptors or memory: doubled each time, up to the second figure.
+FIRST_BACKOFF = 0.005
+LONGEST_BACKOFF = 1.0
+
+_READ = selectors.EVENT_READ
+_WRITE = selectors.EVENT_WRITE
+
+
+class PollSelector(selectors.BaseSelector):
+    """poll(2) behind the selectors interface, with as little between as the interface allows.
+
+    The serving loop passes here once for each request, so each microsecond shows in the requests per second.
+    """
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self._keys: dict[int, selectors.SelectorKey] = {}
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        if fd < 0:
+            raise ValueError(f"Invalid file descriptor: {fd}")
+        if fd in self._keys:
+            raise KeyError(f"{fileobj!r} (FD {fd}) is already registered")
+        key = selectors.SelectorKey(fileobj, fd, events, data)
+        mask = (select.POLLIN if events & _READ else 0) | (select.POLLOUT if events & _WRITE else 0)
+        self._poll.register(fd, mask)
+        self._keys[fd] = key
+        return key
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        fd = fileobj if isinstance(fileobj, int) else self._fd_of(fileobj)
+        try:
+            key = self._keys.pop(fd)
+        except KeyError:
+            raise KeyError(f"{fileobj!r} is not registered") from None
+        self._poll.unregister(fd)
+        return key
+
+    def _fd_of(self, fileobj: Any) -> int:
+        # By identity: the object may have been closed since, and then its fileno() is gone.
+        for fd, key in self._keys.items():
+            if key.fileobj is fileobj:
+                return fd
+        return -1
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is not None:
+            timeout = 0 if timeout <= 0 else -int(-timeout * 1000 // 1)  # rounded up: never a spin before the time
+        ready = []
+        keys = self._keys
+        for fd, event in self._poll.poll(timeout):
+            key = keys.get(fd)
+            if key is not None:
+                # Errors and hang-ups count as both, as they do in the standard selectors.
+                mask = (_READ if event & ~select.POLLOUT else 0) | (_WRITE if event & ~select.POLLIN else 0)
+                ready.append((key, mask & key.events))
+        return ready
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return dict(self._keys)
+
+    def close(self) -> None:
+        self._keys.clear()
+
+
+class Waker:
+    """A descriptor that becomes readable when wake() is called, from any thread or signal handler of the same process."""
+
+    __slots__ = ("_pid", "_reader", "_writer")
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._reader: Any
+        self._writer: Any
+        if hasattr(os, "eventfd"):
+            self._reader = self._writer = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        else:
+            self._reader, self._writer = socket.socketpair()
+            self._reader.setblocking(False)
+            self._writer.setblocking(False)
+
+    def fileno(self) -> int:
+        """The descriptor to watch."""
+        return self._reader if isinstance(self._reader, int) else int(self._reader.fileno())
+
+    def wake(self) -> None:
+        """Make the descriptor readable. In a forked child this does nothing: the loop is the parent's."""
+        if self._pid != os.getpid():
+            return
+        try:
+            if isinstance(self._writer, int):
+                os.eventfd_write(self._writer, 1)
+            else:
+                self._writer.send(b"\0")
+        except OSError:
+            pass  # full: it is readable already; closed: the loop has ended
+
+    def clear(self, events: int = _READ) -> None:
+        """Take back all wake-ups so far."""
+        try:
+            if isinstance(self._reader, int):
+                os.eventfd_read(self._reader)
+            else:
+                while self._reader.recv(4096):
+                    pass
+        except OSError:
+            pass
+
+    def close(self) -> None:
+        """Give the descriptors back. In a forked child they are the child's copies, so this is safe there too."""
+        reader, self._reader = self._reader, -1
+        writer, self._writer = self._writer, -1
+        if isinstance(reader, int):
+            if reader >= 0:
+                os.close(reader)
+        else:
+            reader.close()
+            writer.close()
+
+
+def _open_waker() -> Waker | None:
+    """A waker, or None where the process has no descriptor left for it: then the loop polls."""
+    try:
+        return Waker()
+    except OSError:
+        return None
+
+
+class _Seat:
+    """One server's place in one loop: what is registered for it, and until when its listener is left alone."""
+
+    __slots__ = ("backoff", "fd", "key", "server", "until")
+
+    def __init__(self, server: BaseServer) -> None:
+        self.server = server
+        self.fd: int | None = None  # None: not registered now
+        self.key: object = None
+        self.until = 0.0
+        self.backoff = 0.0
+
+
+class Loop:
+    """One run of serve_forever(), for one server or for several."""
+
+    def __init__(self, servers: Iterable[BaseServer]) -> None:
+        self.ident = threading.get_ident()
+        self.pid = os.getpid()
+        self.selector: Any = None
+        self._seats = [_Seat(server) for server in servers]
+        self._waker: Waker | None = None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller runs inside this loop (or in a fork of it): waiting for its end would never end."""
+        return self.ident == threading.get_ident() or self.pid != os.getpid()
+
+    def wake(self) -> None:
+        """Make the loop look around at once. From any thread or signal handler; does nothing in a forked child."""
+        waker = self._waker
+        if waker is not None:
+            waker.wake()
+
+    def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
+        """Call `callback(events)` in the loop's thread whenever `fd` is ready. Only from the loop's thread."""
+        self.selector.register(fd, events, callback)
+
+    def unwatch(self, fd: int) -> None:
+        """Watch `fd` no more. Only from the loop's thread, and before the descriptor is closed."""
+        self.selector.unregister(fd)
+
+    def run(self, selector: Any, poll_interval: float | None) -> None:
+        """Serve until every server was told to stop, or was closed."""
+        self.selector = selector
+        self._waker = _open_waker()
+        try:
+            for seat in self._seats:
+                # The flag before the descriptor: what was stopped and closed before we got here cannot be registered.
+                if seat.server._BaseServer__shutdown_request:
+                    self._leave(seat)
+                else:
+                    self._sit(seat)
+            if self._waker is not None and self._seats:
+                selector.register(self._waker.fileno(), _READ, self._waker.clear)
+            while self._seats:
+                self._turn(poll_interval)
+        finally:
+            waker, self._waker = self._waker, None
+            if waker is not None:
+                waker.close()
+
+    def _turn(self, poll_interval: float | None) -> None:
+        timeout = poll_interval
+        for seat in self._seats:
+            server = seat.server
+            if server._BaseServer__shutdown_request:
+                self._leave(seat)
+            elif seat.fd is None or server._servertest_gate is not None or _fileno(server) != seat.fd:
+                timeout = self._settle(seat, timeout)
+        if not self._seats:
+            return
+        ready = self.selector.select(timeout)
+        if ready:
+            ready = _run_callbacks(ready)
+        for seat in self._seats:
+            server = seat.server
+            # Asked again after the wait: a stopped server takes no further request (CPython issue 35017).
+            if server._BaseServer__shutdown_request:
+                continue
+            if ready and (len(self._seats) == 1 or _is_for(seat, ready)):
+                server._handle_request_noblock()
+                if server._servertest_starved or seat.backoff:
+                    self._back_off(seat)
+            server.service_actions()
+
+    def _sit(self, seat: _Seat) -> None:
+        seat.key = self.selector.register(seat.server, _READ)
+        seat.fd = _fileno(seat.server)
+
+    def _stand(self, seat: _Seat) -> None:
+        if seat.fd is not None:
+            # By number, for the socket may be closed or another by now.
+            self.selector.unregister(seat.server if seat.fd == _UNKNOWN else seat.fd)
+            seat.fd = seat.key = None
+
+    def _settle(self, seat: _Seat, timeout: float | None) -> float | None:
+        """Put the seat right after a change. Returns the time to wait until the next look."""
+        if _fileno(seat.server) == -1:
+            self._leave(seat)
+            return timeout
+        rest = seat.until - monotonic() if seat.until else 0.0
+        if rest > 0 or seat.server._servertest_gate is not None:
+            self._stand(seat)
+            return timeout if rest <= 0 or (timeout is not None and timeout < rest) else rest
+        if _fileno(seat.server) != seat.fd:
+            self._stand(seat)
+            self._sit(seat)
+        return timeout
+
+    def _leave(self, seat: _Seat) -> None:
+        self._stand(seat)
+        self._seats = [other for other in self._seats if other is not seat]
+        if self._seats:
+            # The others go on; the last one is released when all descriptors of the loop are closed.
+            seat.server._servertest_leave(self)
+
+    def _back_off(self, seat: _Seat) -> None:
+        """Leave a listener alone that cannot be served for want of descriptors or memory; twice as long each time."""
+        if not seat.server._servertest_starved:
+            seat.backoff = seat.until = 0.0
+            return
+        seat.server._servertest_starved = False
+        seat.backoff = min(seat.backoff * 2 or FIRST_BACKOFF, LONGEST_BACKOFF)
+        seat.until = monotonic() + seat.backoff
+        self._stand(seat)
+
+
+def _run_callbacks(ready: Sequence[Any]) -> list[Any]:
+    """Call what watches the descriptors that are ready. Returns the rest: the listeners."""
+    listeners = []
+    for item in ready:
+        # A selector of somebody's own returns what it likes; only what we registered with a callback has one.
+        callback = getattr(item[0], "data", None) if isinstance(item, tuple) else None
+        if callback is None:
+            listeners.append(item)
+        else:
+            callback(item[1])
+    return listeners
+
+
+def _is_for(seat: _Seat, ready: Sequence[Any]) -> bool:
+    return any(item[0] is seat.key or item[0].fileobj is seat.server for item in ready)
+
+
+#: Stands for the descriptor of a server without fileno(), which only a selector of somebody's own can serve.
+_UNKNOWN = -2
+
+
+def _fileno(server: Any) -> Any:
+    """The descriptor that the server listens on; -1 once it is closed."""
+    try:
+        return server.fileno()
+    except AttributeError:
+        return _UNKNOWN
+    except (OSError, ValueError):
+        return -1

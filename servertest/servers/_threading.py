@@ -1,0 +1,231 @@
+"""ThreadingMixIn: a thread for each request."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from time import monotonic
+
+from ._base import _front
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+    from typing import Any
+
+__all__ = ("ThreadingMixIn", "_NoThreads", "_Threads")
+
+
+class _Threads:
+    """The threads that server_close() waits for. Like a list, but a thread that has ended costs nothing and is not kept.
+
+    The standard module searches the whole list for ended threads at each request, which takes longer the more connections are open.
+    """
+
+    def __init__(self) -> None:
+        self._alive: dict[threading.Thread, None] = {}
+        self._sweep_at = 8
+
+    def append(self, thread: threading.Thread) -> None:
+        """Remember `thread`, unless it is a daemon, which nobody waits for."""
+        if thread.daemon:
+            return
+        self._alive[thread] = None
+        if len(self._alive) >= self._sweep_at:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        # For threads that somebody else appended: those do not remove themselves. Twice the number that live, so that the cost for each stays the same.
+        for thread in list(self._alive):
+            if thread.ident is not None and not thread.is_alive():
+                self._alive.pop(thread, None)
+        self._sweep_at = max(8, 2 * len(self._alive))
+
+    def remove(self, thread: threading.Thread) -> None:
+        """Forget `thread`, if it is here."""
+        self._alive.pop(thread, None)
+
+    def join(self) -> None:
+        """Wait for all threads, without limit, as the standard module does."""
+        while self._alive:
+            for thread in list(self._alive):
+                if thread.ident is not None:
+                    thread.join()
+                self._alive.pop(thread, None)
+
+    def __len__(self) -> int:
+        return len(self._alive)
+
+    def __iter__(self) -> Iterator[threading.Thread]:
+        return iter(list(self._alive))
+
+
+class _NoThreads:
+    """In place of _Threads where nobody waits for the threads."""
+
+    def append(self, thread: threading.Thread) -> None:
+        """Remember nothing."""
+
+    def remove(self, thread: threading.Thread) -> None:
+        """Forget nothing."""
+
+    def join(self) -> None:
+        """Wait for nothing."""
+
+    def __len__(self) -> int:
+        return 0
+
+
+class ThreadingMixIn:
+    """Handles each request in a thread of its own. It goes before the server class among the bases.
+
+    Class attributes, as in the standard module: `daemon_threads` (threads that the interpreter does not wait for at exit, and server_close() neither),
+    `block_on_close` (server_close() waits for the other threads, without limit).
+
+    Class attributes beyond it, all off by default:
+
+    * `max_threads`: how many requests are handled at a time. Further ones are not accepted until one has ended: clients wait in the kernel's
+      queue, whose length is `request_queue_size`.
+    * `drain_timeout`: seconds that server_close() waits for requests under way, those in daemon threads included; then it shuts their sockets down,
+      so that handlers which wait for a client end too. See drain().
+    """
+
+    daemon_threads: bool = False
+    block_on_close: bool = True
+    max_threads: int | None = None
+    drain_timeout: float | None = None
+    _threads: Any = _NoThreads()
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Runs in the thread: what BaseServer does for a request, with the errors handled here. May be overridden."""
+        server: Any = self
+        try:
+            server.finish_request(request, client_address)
+        except Exception:  # noqa: BLE001 - handlers may raise anything; handle_error() is where it goes
+            server.handle_error(request, client_address)
+        finally:
+            server.shutdown_request(request)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Start a thread for the request."""
+        if self.block_on_close and "_threads" not in self.__dict__:
+            self.__dict__.setdefault("_threads", _Threads())
+        live = self.__live()
+        if self.max_threads is not None and len(live) >= self.max_threads:
+            self.__wait_for_room()
+        thread = _front().threading.Thread(target=self.__work, args=(request, client_address))
+        thread.daemon = self.daemon_threads
+        live[thread] = request
+        self._threads.append(thread)
+        try:
+            thread.start()
+        except BaseException:
+            live.pop(thread, None)
+            self._threads.remove(thread)
+            raise
+        if self.max_threads is not None:
+            self.__pause_if_full()
+
+    def __work(self, request: Any, client_address: Any) -> None:
+        # Looked up here, for programs assign and override process_request_thread.
+        try:
+            self.process_request_thread(request, client_address)  # type: ignore[attr-defined, unused-ignore]
+        finally:
+            thread = threading.current_thread()
+            self._threads.remove(thread)
+            self.__live().pop(thread, None)
+            if self.__dict__.get("_servertest_gate") is not None or self.__dict__.get("_ThreadingMixIn__room") is not None:
+                self.__make_room()
+
+    # The name tells a debugger what the thread does, and some programs use it to tell connections apart.
+    __work.__name__ = "process_request_thread"
+
+    def server_close(self) -> None:
+        """Close the server, then wait for the requests under way as the class attributes say."""
+        super().server_close()  # type: ignore[misc]
+        if self.drain_timeout is None:
+            self._threads.join()
+            return
+        left = self.drain(self.drain_timeout)
+        if left:
+            names = ", ".join(thread.name for thread in left)
+            warnings.warn(
+                f"{type(self).__name__}.server_close(): {len(left)} request(s) still run after drain_timeout={self.drain_timeout} s "
+                f"and after their sockets were shut down: {names}",
+                ResourceWarning,
+                stacklevel=2,
+            )
+
+    def drain(self, timeout: float) -> list[threading.Thread]:
+        """Wait for all requests under way, daemon threads included; shut down the sockets of those that take longer.
+
+        Args:
+            timeout: seconds to wait before sockets are shut down, and again afterwards (one second at most) for the handlers to notice.
+
+        Returns:
+            The threads that run even then; empty if all is well.
+        """
+        live = self.__live()
+        if _join_all(live, monotonic() + timeout):
+            return []
+        for thread, request in list(live.items()):
+            if thread is not threading.current_thread():
+                _shut_down(request)
+        _join_all(live, monotonic() + min(timeout, 1.0))
+        return [thread for thread in list(live) if thread.is_alive() and thread is not threading.current_thread()]
+
+    def __live(self) -> dict[threading.Thread, Any]:
+        live: dict[threading.Thread, Any] | None = self.__dict__.get("_ThreadingMixIn__requests")
+        return live if live is not None else self.__dict__.setdefault("_ThreadingMixIn__requests", {})
+
+    # -- max_threads ------------------------------------------------------------------------------------------------------
+
+    def __is_full(self) -> bool:
+        return self.max_threads is not None and len(self.__live()) >= self.max_threads
+
+    def __pause_if_full(self) -> None:
+        pause = getattr(self, "_servertest_pause", None)
+        if pause is not None and self.__is_full():
+            pause()
+            # The last thread may have ended between the two, and then nobody would open the gate.
+            if not self.__is_full():
+                self.__make_room()
+
+    def __make_room(self) -> None:
+        room = self.__dict__.get("_ThreadingMixIn__room")
+        if room is not None:
+            room.set()
+        resume = getattr(self, "_servertest_resume", None)
+        if resume is not None and not self.__is_full():
+            resume()
+
+    def __wait_for_room(self) -> None:
+        # Only where the loop is not ours and does not know of the gate: there the request that was accepted has to wait here.
+        while self.__is_full():
+            room = self.__dict__["_ThreadingMixIn__room"] = threading.Event()
+            if self.__is_full():
+                room.wait()
+        self.__dict__.pop("_ThreadingMixIn__room", None)
+
+
+def _join_all(live: dict[threading.Thread, Any], deadline: float) -> bool:
+    for thread in list(live):
+        if thread is threading.current_thread() or thread.ident is None:
+            continue
+        thread.join(max(deadline - monotonic(), 0))
+        if thread.is_alive():
+            return False
+    return True
+
+
+def _shut_down(request: Any) -> None:
+    shutdown = getattr(request, "shutdown", None)
+    if shutdown is None:
+        return  # a datagram, or something of the program's own
+    import socket
+
+    try:
+        shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # it has ended in the meantime
