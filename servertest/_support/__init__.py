@@ -1,0 +1,43 @@
+"""Errors, deadlines, addresses, short socket paths and binding: what every other package stands on."""
+
+from ._addresses import *
+from ._binding import *
+from ._bytes import *
+from ._deadline import *
+from ._errors import *
+from ._paths import *
+
+__all__ = (
+    "DEFAULT_TIMEOUT",
+    "STOP_TIMEOUT",
+    "Address",
+    "AddressError",
+    "AddressInUse",
+    "Deadline",
+    "DeadlineExceeded",
+    "Family",
+    "HandlerFailed",
+    "LeakFound",
+    "Mismatch",
+    "PeerClosed",
+    "PeerRefused",
+    "PeerReset",
+    "RemoteError",
+    "ServertestError",
+    "SocketDirectory",
+    "StillRunning",
+    "Transport",
+    "UsageError",
+    "bound_socket",
+    "byte_diff",
+    "check_path",
+    "family_of",
+    "first_difference",
+    "format_address",
+    "hard_reset",
+    "have_ipv6",
+    "parse_address",
+    "path_limit",
+    "preview",
+    "refused_address",
+)
