@@ -12,21 +12,38 @@ from __future__ import annotations
 import os
 import selectors
 import socket
-import sys
-import threading
-from io import BufferedIOBase
-from time import monotonic as time
+import sys as sys
+import threading as threading
+from io import BufferedIOBase as BufferedIOBase
+from time import monotonic as time  # noqa: F401 - programs reach these modules through this one
 
-from ._base import BaseServer, serve_together
-from ._handlers import BaseRequestHandler, DatagramRequestHandler, StreamRequestHandler, _SocketWriter
-from ._inet import TCPServer, TruncatedDatagramWarning, UDPServer
+from ._base import BaseServer
+from ._base import serve_together as serve_together
+from ._handlers import (
+    BaseRequestHandler,
+    DatagramRequestHandler,
+    StreamRequestHandler,
+)
+from ._handlers import (
+    _SocketWriter as _SocketWriter,
+)
+from ._inet import TCPServer, UDPServer
+from ._inet import TruncatedDatagramWarning as TruncatedDatagramWarning
 from ._loop import PollSelector as _PollSelector
 from ._predefined import *
-from ._threading import ThreadingMixIn, _NoThreads, _Threads
+from ._threading import ThreadingMixIn
+from ._threading import _NoThreads as _NoThreads
+from ._threading import _Threads as _Threads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from ._collecting import *
+    from ._http import *
+    from ._pooling import *
+    from ._preforking import *
+    from ._tls import *
 
 __version__ = "0.4"
 
@@ -43,14 +60,20 @@ __all__ = [
 ]
 
 if hasattr(os, "fork"):
-    from ._forking import FinishInChildMixIn, ForkingMixIn
+    from ._forking import FinishInChildMixIn as FinishInChildMixIn
+    from ._forking import ForkingMixIn
 
     __all__ += ["ForkingMixIn", "ForkingTCPServer", "ForkingUDPServer"]
 
 if hasattr(socket, "AF_UNIX"):
     from ._unix import UnixDatagramServer, UnixStreamServer
 
-    __all__ += ["ThreadingUnixDatagramServer", "ThreadingUnixStreamServer", "UnixDatagramServer", "UnixStreamServer"]
+    __all__ += [
+        "ThreadingUnixDatagramServer",
+        "ThreadingUnixStreamServer",
+        "UnixDatagramServer",
+        "UnixStreamServer",
+    ]
     if hasattr(os, "fork"):
         __all__ += ["ForkingUnixDatagramServer", "ForkingUnixStreamServer"]
 
@@ -60,3 +83,34 @@ _ServerSelector: Any = _PollSelector if hasattr(selectors, "PollSelector") else 
 for _name in __all__:
     globals()[_name].__module__ = "socketserver"
 del _name
+
+#: What is beyond the standard module, and where it is: loaded when it is first asked for.
+_EXTRAS = {
+    "ErrorCollectorMixIn": "_collecting",
+    "HTTPServer": "_http",
+    "TLSMixIn": "_tls",
+    "ThreadPoolMixIn": "_pooling",
+    "ThreadPoolTCPServer": "_pooling",
+    "ThreadPoolUDPServer": "_pooling",
+    "ThreadingHTTPServer": "_http",
+}
+if hasattr(os, "fork"):
+    _EXTRAS |= dict.fromkeys(("PreForkMixIn", "PreForkTCPServer", "PreForkUDPServer"), "_preforking")
+if hasattr(socket, "AF_UNIX"):
+    _EXTRAS |= dict.fromkeys(("ThreadPoolUnixDatagramServer", "ThreadPoolUnixStreamServer"), "_pooling")
+    if hasattr(os, "fork"):
+        _EXTRAS |= dict.fromkeys(("PreForkUnixDatagramServer", "PreForkUnixStreamServer"), "_preforking")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXTRAS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{_EXTRAS[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_EXTRAS})

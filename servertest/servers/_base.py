@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import threading
 from time import monotonic
@@ -154,7 +155,7 @@ class BaseServer:
         if self._servertest_gate is not None:
             return
         try:
-            request, client_address = self.get_request()
+            request, client_address = self.get_request()  # type: ignore[attr-defined]  # subclasses have it
         except OSError as error:
             self._servertest_starved = error.errno in _STARVED
             self.handle_accept_error(error)
@@ -220,14 +221,31 @@ class BaseServer:
 
     # -- between the loop, the mix-ins and us -----------------------------------------------------------------------------
 
+    @property
+    def _servertest_stopping(self) -> bool:
+        """Whether somebody has asked this server to stop."""
+        return bool(self.__shutdown_request)
+
     def _servertest_selector(self) -> Any:
         """A new selector for this server's loop."""
         return _front()._ServerSelector()
 
     def _servertest_loop(self) -> Loop | None:
         """The loop that serves this server in the calling thread, if any."""
-        ident = threading.get_ident()
-        return next((loop for loop in self.__loops() if loop.ident == ident), None)
+        ident, pid = threading.get_ident(), os.getpid()
+        return next((loop for loop in self.__loops() if loop.ident == ident and loop.pid == pid), None)
+
+    def _servertest_started(self, loop: Loop) -> None:
+        """Called in the loop's thread when the listener is watched, before the first request."""
+
+    def _servertest_ended(self, loop: Loop) -> None:
+        """Called in the loop's thread when this server takes no further request, while the selector still lives."""
+
+    def _servertest_forget_loops(self) -> None:
+        """In a forked child that is to run a loop of its own: what was copied of the parent's loops is not ours."""
+        self.__loops().clear()
+        self.__is_shut_down = _EndEvent()
+        self.__shutdown_request = False
 
     def _servertest_wake(self) -> None:
         """Make all loops of this server look around at once."""
@@ -316,5 +334,3 @@ def _run_loop(servers: Any, poll_interval: float | None) -> None:
     finally:
         for server in entered:
             server._servertest_leave(loop)
-
-

@@ -69,7 +69,11 @@ class TCPServer(BaseServer):
 
     @classmethod
     def adopt(
-        cls, listener: socket.socket | int, RequestHandlerClass: Callable[[Any, Any, Any], Any], *args: Any, **kwargs: Any
+        cls,
+        listener: socket.socket | int,
+        RequestHandlerClass: Callable[[Any, Any, Any], Any],
+        *args: Any,
+        **kwargs: Any,
     ) -> Self:
         """A server on a socket that exists already: bound, and listening if it is a stream socket (as systemd hands over).
 
@@ -84,8 +88,11 @@ class TCPServer(BaseServer):
         """
         sock = socket.socket(fileno=listener) if isinstance(listener, int) else listener
         if sock.type != cls.socket_type:
-            raise ValueError(f"{cls.__name__} serves {_TYPES[cls.socket_type]}s; the socket to adopt is a {_TYPES.get(sock.type, sock.type)}")
-        server = cls(sock.getsockname(), RequestHandlerClass, *args, bind_and_activate=False, **kwargs)
+            raise ValueError(
+                f"{cls.__name__} serves {_TYPES[cls.socket_type]}s; the socket to adopt is a {_TYPES.get(sock.type, sock.type)}"
+            )
+        kwargs["bind_and_activate"] = False
+        server = cls(sock.getsockname(), RequestHandlerClass, *args, **kwargs)
         server.socket.close()
         server.socket = sock
         server.address_family = sock.family
@@ -99,7 +106,11 @@ class TCPServer(BaseServer):
         if self.allow_reuse_address and hasattr(front, "SO_REUSEADDR"):
             self.socket.setsockopt(front.SOL_SOCKET, front.SO_REUSEADDR, 1)
         # Linux 6.12.9 refuses SO_REUSEPORT elsewhere (CPython issue 128916).
-        if self.allow_reuse_port and hasattr(front, "SO_REUSEPORT") and family in (front.AF_INET, front.AF_INET6):
+        if (
+            self.allow_reuse_port
+            and hasattr(front, "SO_REUSEPORT")
+            and family in (front.AF_INET, front.AF_INET6)
+        ):
             self.socket.setsockopt(front.SOL_SOCKET, front.SO_REUSEPORT, 1)
         if self.dual_stack is not None and family == front.AF_INET6:
             self.socket.setsockopt(front.IPPROTO_IPV6, front.IPV6_V6ONLY, not self.dual_stack)
@@ -119,7 +130,9 @@ class TCPServer(BaseServer):
             if error.errno is None and isinstance(address, (str, bytes)):
                 # CPython refuses a path that does not fit sun_path without naming it.
                 size = len(os.fsencode(address))
-                raise OSError(f"{error}: {address!r} has {size} bytes, the system takes {_SUN_PATH}; bind a shorter path") from None
+                raise OSError(
+                    f"{error}: {address!r} has {size} bytes, the system takes {_SUN_PATH}; bind a shorter path"
+                ) from None
             raise
         if self.unlink_on_close and address and address[0] not in ("\0", 0):
             status = os.stat(address)
@@ -139,7 +152,8 @@ class TCPServer(BaseServer):
 
     def fileno(self) -> int:
         """The descriptor of the listening socket, for selectors; -1 once it is closed."""
-        return self.socket.fileno()
+        fd: int = self.socket.fileno()
+        return fd
 
     def get_request(self) -> Any:
         """Accept a connection: (socket, client address). May be overridden."""

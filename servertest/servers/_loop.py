@@ -78,7 +78,9 @@ class PollSelector(selectors.BaseSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is not None:
-            timeout = 0 if timeout <= 0 else -int(-timeout * 1000 // 1)  # rounded up: never a spin before the time
+            timeout = (
+                0 if timeout <= 0 else -int(-timeout * 1000 // 1)
+            )  # rounded up: never a spin before the time
         ready = []
         keys = self._keys
         for fd, event in self._poll.poll(timeout):
@@ -162,12 +164,13 @@ def _open_waker() -> Waker | None:
 class _Seat:
     """One server's place in one loop: what is registered for it, and until when its listener is left alone."""
 
-    __slots__ = ("backoff", "fd", "key", "server", "until")
+    __slots__ = ("backoff", "fd", "key", "server", "started", "until")
 
     def __init__(self, server: BaseServer) -> None:
-        self.server = server
+        self.server: Any = server  # the loop reads names that are mangled for BaseServer's own use
         self.fd: int | None = None  # None: not registered now
         self.key: object = None
+        self.started = False
         self.until = 0.0
         self.backoff = 0.0
 
@@ -214,9 +217,14 @@ class Loop:
                     self._sit(seat)
             if self._waker is not None and self._seats:
                 selector.register(self._waker.fileno(), _READ, self._waker.clear)
+            for seat in self._seats:
+                seat.started = True
+                seat.server._servertest_started(self)
             while self._seats:
                 self._turn(poll_interval)
         finally:
+            for seat in self._seats:
+                self._end(seat)
             waker, self._waker = self._waker, None
             if waker is not None:
                 waker.close()
@@ -269,8 +277,14 @@ class Loop:
             self._sit(seat)
         return timeout
 
+    def _end(self, seat: _Seat) -> None:
+        if seat.started:
+            seat.started = False
+            seat.server._servertest_ended(self)
+
     def _leave(self, seat: _Seat) -> None:
         self._stand(seat)
+        self._end(seat)
         self._seats = [other for other in self._seats if other is not seat]
         if self._seats:
             # The others go on; the last one is released when all descriptors of the loop are closed.

@@ -10,7 +10,6 @@ from ._base import _front
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterator
     from typing import Any
 
@@ -135,7 +134,10 @@ class ThreadingMixIn:
             thread = threading.current_thread()
             self._threads.remove(thread)
             self.__live().pop(thread, None)
-            if self.__dict__.get("_servertest_gate") is not None or self.__dict__.get("_ThreadingMixIn__room") is not None:
+            if (
+                self.__dict__.get("_servertest_gate") is not None
+                or self.__dict__.get("_ThreadingMixIn__room") is not None
+            ):
                 self.__make_room()
 
     # The name tells a debugger what the thread does, and some programs use it to tell connections apart.
@@ -173,7 +175,9 @@ class ThreadingMixIn:
             if thread is not threading.current_thread():
                 _shut_down(request)
         _join_all(live, monotonic() + min(timeout, 1.0))
-        return [thread for thread in list(live) if thread.is_alive() and thread is not threading.current_thread()]
+        return [
+            thread for thread in list(live) if thread.is_alive() and thread is not threading.current_thread()
+        ]
 
     def __live(self) -> dict[threading.Thread, Any]:
         live: dict[threading.Thread, Any] | None = self.__dict__.get("_ThreadingMixIn__requests")

@@ -1,0 +1,103 @@
+"""TLSMixIn: TLS whose handshake never holds up the loop."""
+
+from __future__ import annotations
+
+import select
+import ssl
+from time import monotonic
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ("TLSMixIn",)
+
+
+class TLSMixIn:
+    """Speaks TLS with its clients. It goes between the mix-in for concurrency and the server class: `(ThreadingMixIn, TLSMixIn, TCPServer)`.
+
+    The listening socket stays plain. A connection is wrapped when it is accepted, but the handshake is done where the request is handled (the thread, the child), so that a
+    client that is silent or slow holds up nobody but itself (CVE-2023-38200 is what happens otherwise). On a synchronous server it holds up the others, for
+    `handshake_timeout` seconds at most.
+
+    Class attributes: `tls_context` (an ssl.SSLContext for the server side; it has to be set), `handshake_timeout` (seconds for the handshake as a whole).
+
+    A handshake that fails goes to handle_error(), as an ssl.SSLError, another OSError, or a TimeoutError.
+    """
+
+    tls_context: ssl.SSLContext | None = None
+    handshake_timeout: float = 10.0
+
+    def server_activate(self) -> None:
+        """Listen, if there is a context to serve with.
+
+        Raises:
+            ValueError: `tls_context` is not set.
+        """
+        if self.tls_context is None:
+            raise ValueError(
+                f"{type(self).__name__} has no tls_context: set it to an ssl.SSLContext for the server side"
+            )
+        super().server_activate()  # type: ignore[misc]
+
+    def get_request(self) -> Any:
+        """Accept a connection and wrap it, without a handshake."""
+        request, client_address = super().get_request()  # type: ignore[misc]
+        assert self.tls_context is not None
+        try:
+            return (
+                self.tls_context.wrap_socket(request, server_side=True, do_handshake_on_connect=False),
+                client_address,
+            )
+        except BaseException:
+            request.close()
+            raise
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Do the handshake, then make the request handler."""
+        self.do_handshake(request)
+        super().finish_request(request, client_address)  # type: ignore[misc]
+
+    def do_handshake(self, request: ssl.SSLSocket) -> None:
+        """Do the handshake within handshake_timeout. May be overridden.
+
+        Raises:
+            TimeoutError: the client took too long.
+            OSError: the handshake failed, or the client went away.
+        """
+        deadline = monotonic() + self.handshake_timeout
+        timeout = request.gettimeout()
+        request.settimeout(0)
+        while True:
+            try:
+                request.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                ready = _wait(request, for_reading=True, timeout=deadline - monotonic())
+            except ssl.SSLWantWriteError:
+                ready = _wait(request, for_reading=False, timeout=deadline - monotonic())
+            if not ready:
+                raise TimeoutError(
+                    f"the TLS handshake was not done after handshake_timeout={self.handshake_timeout} s"
+                )
+        request.settimeout(timeout)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Say goodbye in TLS (close_notify, RFC 8446 section 6.1) without waiting for an answer, then end the connection."""
+        try:
+            request.settimeout(0)
+            request.unwrap()
+        except (OSError, ValueError):
+            pass  # the answer has not come yet, the handshake never took place, or the peer has gone
+        super().shutdown_request(request)  # type: ignore[misc]
+
+
+def _wait(sock: ssl.SSLSocket, *, for_reading: bool, timeout: float) -> bool:
+    if timeout <= 0:
+        return False
+    if not hasattr(select, "poll"):
+        readers, writers = ([sock], []) if for_reading else ([], [sock])
+        return any(select.select(readers, writers, [], timeout))
+    poll = select.poll()
+    poll.register(sock, select.POLLIN if for_reading else select.POLLOUT)
+    return bool(poll.poll(timeout * 1000 + 1))
