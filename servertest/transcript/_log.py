@@ -1,0 +1,113 @@
+"""The order in which things happened, in bounded memory.
+
+Bytes are kept once, by their conversation. The log holds where they stand in its stream, and the events of bytes are
+made when somebody asks for them. So recording is cheap, and bytes can be dropped without looking for their event.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from ._events import Data, Datagram, Direction, Event, Gap, Note
+from ._kept import Kept
+from ._state import ConversationState
+
+__all__ = ("Log", "Passage")
+
+# A plain tuple takes a fifth of the time of a dataclass, and there is one for each recv() and send().
+Passage: TypeAlias = tuple[float, ConversationState, Direction, int, int, Any]
+"""Bytes that passed: time, conversation, direction, offset in its stream, size, and the peer of a datagram."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """An event of something else than bytes, and the conversation that it belongs to."""
+
+    event: Event
+    state: ConversationState | None
+
+
+class Log:
+    """Keeps the first and the last half of ``limit`` entries, and counts all."""
+
+    __slots__ = ("_head", "_head_limit", "_tail", "count")
+
+    def __init__(self, limit: int) -> None:
+        self.count = 0
+        self._head: list[Passage | _Entry] = []
+        self._head_limit = limit - limit // 2
+        self._tail: deque[Passage | _Entry] = deque(maxlen=limit // 2)
+
+    def passage(self, entry: Passage) -> None:
+        """Note that bytes passed."""
+        self.count += 1
+        if len(self._head) < self._head_limit:
+            self._head.append(entry)
+        else:
+            self._tail.append(entry)
+
+    def event(self, event: Event, state: ConversationState | None) -> None:
+        """Note anything else."""
+        self.count += 1
+        if len(self._head) < self._head_limit:
+            self._head.append(_Entry(event, state))
+        else:
+            self._tail.append(_Entry(event, state))
+
+    def events(self) -> tuple[Event, ...]:
+        """Everything that is kept, in order of time."""
+        return tuple(sorted(self._unfold(), key=lambda event: event.time))
+
+    def _unfold(self) -> Iterator[Event]:
+        reached: dict[tuple[int, Direction], int] = {}
+        for entry in self._entries():
+            if isinstance(entry, _Entry):
+                if entry.state is None or not entry.state.forgotten:
+                    yield entry.event
+            elif not entry[1].forgotten:
+                yield from _events_of(entry, reached)
+
+    def _entries(self) -> Iterator[Passage | _Entry]:
+        yield from self._head
+        lost = self.count - len(self._head) - len(self._tail)
+        if lost:
+            first = self._tail[0] if self._tail else self._head[-1] if self._head else None
+            time = 0.0 if first is None else first.event.time if isinstance(first, _Entry) else first[0]
+            yield _Entry(Note(time, 0, f"{lost} events were not kept here"), None)
+        yield from self._tail
+
+
+def _events_of(passage: Passage, reached: dict[tuple[int, Direction], int]) -> Iterator[Event]:
+    """The events of a passage, preceded by one for what passed unlogged before it."""
+    time, state, direction, offset, size, address = passage
+    kept = state.kept(direction)
+    before = reached.get((state.number, direction), 0)
+    reached[state.number, direction] = offset + size
+    if state.transport == "stream":
+        if before < offset:
+            yield from _stream_pieces(time, state.number, direction, kept, before, offset)
+        yield from _stream_pieces(time, state.number, direction, kept, offset, offset + size)
+        return
+    if before < offset:
+        yield Gap(time, state.number, direction, offset - before)
+    data = kept.slice(offset, offset + size)
+    if len(data) == size:
+        yield Datagram(time, state.number, direction, data, address)
+    else:
+        yield Gap(time, state.number, direction, size)
+
+
+def _stream_pieces(
+    time: float, number: int, direction: Direction, kept: Kept, start: int, stop: int
+) -> Iterator[Event]:
+    gap_start, gap_end = kept.gap
+    if before := kept.slice(start, min(stop, gap_start)):
+        yield Data(time, number, direction, before)
+    # The gap belongs to the first passage that reaches it; those that lie wholly within are part of it.
+    if start <= gap_start < min(stop, gap_end):
+        yield Gap(time, number, direction, gap_end - gap_start)
+    if after := kept.slice(max(start, gap_end), stop):
+        yield Data(time, number, direction, after)
