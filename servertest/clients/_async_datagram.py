@@ -1,0 +1,101 @@
+"""The datagram client for asyncio."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, TypeVar, overload
+
+from .._support import DEFAULT_TIMEOUT
+from ._async_waiting import LoopWaiter
+from ._datagram_core import DatagramCore, open_datagram
+from ._fronts import DatagramFront
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from .._support import Address
+    from ._core import Data
+    from ._steps import Note, Operation
+
+__all__ = ("AsyncDatagramClient",)
+
+T = TypeVar("T")
+
+
+class AsyncDatagramClient(DatagramFront):
+    """`DatagramClient` for asyncio: the same names, arguments, results and errors; each method is a coroutine."""
+
+    def __init__(
+        self, core: DatagramCore, *, timeout: float = DEFAULT_TIMEOUT, on_deadline: Note = None
+    ) -> None:
+        super().__init__(core, timeout, on_deadline)
+        self._waiter = LoopWaiter()
+
+    @classmethod
+    async def connect(
+        cls,
+        address: Address,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        bind: bool = True,
+        connected: bool = True,
+        source: Address | None = None,
+        on_deadline: Note = None,
+    ) -> Self:
+        """As `DatagramClient.connect`. Host names are looked up in place, which may hold the loop up; numbers do not."""
+        operation = open_datagram(address, bind=bind, connected=connected, source=source)
+        core = await LoopWaiter().run(operation, timeout, on_deadline)
+        try:
+            return cls(core, timeout=timeout, on_deadline=on_deadline)
+        except BaseException:
+            core.close()
+            raise
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def send(self, data: Data, *, timeout: float | None = None) -> int:
+        """As `DatagramClient.send`."""
+        return await self._run(self._core.send(data), timeout)
+
+    async def send_to(self, data: Data, address: Address, *, timeout: float | None = None) -> int:
+        """As `DatagramClient.send_to`."""
+        return await self._run(self._core.send_to(data, address), timeout)
+
+    async def receive(self, max_bytes: int = 65536, *, timeout: float | None = None) -> bytes:
+        """As `DatagramClient.receive`."""
+        return await self._run(self._core.receive(max_bytes), timeout)
+
+    async def receive_from(
+        self, max_bytes: int = 65536, *, timeout: float | None = None
+    ) -> tuple[bytes, Address]:
+        """As `DatagramClient.receive_from`."""
+        return await self._run(self._core.receive_from(max_bytes), timeout)
+
+    @overload
+    async def expect(self, expected: bytes, *, timeout: float | None = None) -> bytes: ...
+    @overload
+    async def expect(
+        self, expected: re.Pattern[bytes], *, timeout: float | None = None
+    ) -> re.Match[bytes]: ...
+    async def expect(
+        self, expected: bytes | re.Pattern[bytes], *, timeout: float | None = None
+    ) -> bytes | re.Match[bytes]:
+        """As `DatagramClient.expect`."""
+        return await self._run(self._core.expect(expected), timeout)
+
+    async def close(self) -> None:
+        """As `DatagramClient.close`."""
+        self._waiter.release()
+        self._core.close()
+
+    async def _run(self, operation: Operation[T], timeout: float | None) -> T:
+        return await self._waiter.run(
+            operation, self.timeout if timeout is None else timeout, self.on_deadline
+        )

@@ -1,0 +1,64 @@
+"""The client that fits, by transport."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from .._support import UsageError
+from ._async_datagram import AsyncDatagramClient
+from ._async_stream import AsyncStreamClient
+from ._datagram import DatagramClient
+from ._stream import StreamClient
+
+if TYPE_CHECKING:
+    from .._support import Address, Transport
+
+__all__ = ("connect", "connect_async")
+
+
+@overload
+def connect(address: Address, *, transport: Literal["stream"] = "stream", **options: Any) -> StreamClient: ...
+@overload
+def connect(address: Address, *, transport: Literal["datagram"], **options: Any) -> DatagramClient: ...
+@overload
+def connect(address: Address, *, transport: Transport, **options: Any) -> StreamClient | DatagramClient: ...
+def connect(
+    address: Address, *, transport: Transport = "stream", **options: Any
+) -> StreamClient | DatagramClient:
+    """A connected client: `StreamClient.connect` or `DatagramClient.connect`, with that method's options.
+
+    Raises:
+        UsageError: The transport is neither ``"stream"`` nor ``"datagram"``.
+    """
+    if transport == "stream":
+        return StreamClient.connect(address, **options)
+    if transport == "datagram":
+        return DatagramClient.connect(address, **options)
+    raise _unknown(transport)
+
+
+@overload
+async def connect_async(
+    address: Address, *, transport: Literal["stream"] = "stream", **options: Any
+) -> AsyncStreamClient: ...
+@overload
+async def connect_async(
+    address: Address, *, transport: Literal["datagram"], **options: Any
+) -> AsyncDatagramClient: ...
+@overload
+async def connect_async(
+    address: Address, *, transport: Transport, **options: Any
+) -> AsyncStreamClient | AsyncDatagramClient: ...
+async def connect_async(
+    address: Address, *, transport: Transport = "stream", **options: Any
+) -> AsyncStreamClient | AsyncDatagramClient:
+    """As `connect`, for asyncio."""
+    if transport == "stream":
+        return await AsyncStreamClient.connect(address, **options)
+    if transport == "datagram":
+        return await AsyncDatagramClient.connect(address, **options)
+    raise _unknown(transport)
+
+
+def _unknown(transport: object) -> UsageError:
+    return UsageError(f"a transport is 'stream' or 'datagram', not {transport!r}")

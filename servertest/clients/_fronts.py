@@ -1,0 +1,91 @@
+"""What the sync and the asyncio clients have in common: everything that does not wait."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._support import Deadline, format_address
+
+if TYPE_CHECKING:
+    import socket
+    import ssl
+
+    from .._support import Address
+    from ._core import StreamCore
+    from ._datagram_core import DatagramCore
+    from ._steps import Note
+
+__all__ = ("DatagramFront", "StreamFront")
+
+
+class _Front:
+    """The settings of a client and the state of its connection."""
+
+    def __init__(self, core: StreamCore | DatagramCore, timeout: float, on_deadline: Note) -> None:
+        Deadline(timeout, "each call of a client")  # refuses what is no time
+        self._any = core
+        self.timeout = timeout
+        self.on_deadline = on_deadline
+
+    def __repr__(self) -> str:
+        state = " closed" if self.closed else f" from {format_address(self.local_address)}"
+        return f"<{type(self).__name__} of {self._any.peer}{state}>"
+
+    @property
+    def socket(self) -> socket.socket:
+        """The socket beneath, non-blocking, for its options. What is read from it directly is missing here."""
+        return self._any.sock
+
+    @property
+    def address(self) -> Address:
+        """The peer's address."""
+        return self._any.address
+
+    @property
+    def local_address(self) -> Address:
+        """The client's own address."""
+        return self._any.local_address
+
+    @property
+    def closed(self) -> bool:
+        """Whether the client was closed or reset."""
+        return self._any.closed
+
+    @property
+    def received(self) -> int:
+        """How many bytes have come in all; with TLS, of plain text."""
+        return self._any.received
+
+    @property
+    def sent(self) -> int:
+        """How many bytes the system has taken in all; with TLS, of plain text."""
+        return self._any.sent
+
+
+class StreamFront(_Front):
+    """The part of a stream client that does not wait."""
+
+    def __init__(self, core: StreamCore, timeout: float, on_deadline: Note) -> None:
+        super().__init__(core, timeout, on_deadline)
+        self._core = core
+
+    @property
+    def tls(self) -> ssl.SSLObject | None:
+        """TLS as OpenSSL sees it (``version()``, ``getpeercert()``, ``cipher()``); None without TLS."""
+        return None if self._core.tls is None else self._core.tls.object
+
+    @property
+    def ragged_eof(self) -> bool:
+        """Whether a TLS stream ended without the server's ``close_notify``: it may have been cut off (RFC 8446, 6.1).
+
+        Reads take such an end for the end, as the standard library does by default.
+        """
+        return self._core.tls is not None and self._core.tls.ragged_eof
+
+
+class DatagramFront(_Front):
+    """The part of a datagram client that does not wait."""
+
+    def __init__(self, core: DatagramCore, timeout: float, on_deadline: Note) -> None:
+        super().__init__(core, timeout, on_deadline)
+        self._core = core
