@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-import traceback
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self, TypeAlias, overload
 
-__all__ = ("HandlerError",)
+from .._support import DEFAULT_TIMEOUT, Deadline, Mismatch, RemoteError
+from ..transcript import describe_error
+
+__all__ = ("Errors", "ExpectedError", "HandlerError")
+
+ErrorTypes: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +27,7 @@ class HandlerError:
         exception: The exception itself; from another process a copy, or a `RemoteError` if it could not be copied.
         traceback_text: The traceback as Python prints it.
         connection: Number of the connection in the transcript; 0 if it concerns none.
-        where: What was running: "handler", "serving loop", "handle_error", ...
+        where: What was running: "handle", "setup", "serving loop", ...
     """
 
     type_name: str
@@ -33,7 +42,147 @@ class HandlerError:
         cls, exception: BaseException, *, where: str = "handler", connection: int = 0
     ) -> HandlerError:
         """Describe an exception while its traceback is still at hand."""
-        kind = type(exception)
-        module = "" if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}."
-        text = "".join(traceback.format_exception(exception))
-        return cls(f"{module}{kind.__qualname__}", str(exception), exception, text, connection, where)
+        type_name, message, text = describe_error(exception)
+        return cls(type_name, message, exception, text, connection, where)
+
+    def __str__(self) -> str:
+        place = f"{self.where}, connection {self.connection}" if self.connection else self.where
+        return (
+            f"{self.type_name}: {self.message} (in {place})"
+            if self.message
+            else f"{self.type_name} (in {place})"
+        )
+
+    def is_a(self, types: ErrorTypes, match: str | re.Pattern[str] | None = None) -> bool:
+        """Whether it is of one of these classes, and its message has the pattern in it."""
+        wanted = types if isinstance(types, tuple) else (types,)
+        if not isinstance(self.exception, wanted) and not self._stands_for(wanted):
+            return False
+        return match is None or re.search(match, self.message) is not None
+
+    def _stands_for(self, wanted: tuple[type[BaseException], ...]) -> bool:
+        """For an exception that could not be brought over from its process: by the name of its class."""
+        names = (f"{one.__module__}.{one.__qualname__}".removeprefix("builtins.") for one in wanted)
+        return isinstance(self.exception, RemoteError) and self.type_name in names
+
+
+class Errors(Sequence[HandlerError]):
+    """What went wrong at a server and was not claimed yet, in the order in which it came. It may grow at any time."""
+
+    def __init__(self) -> None:
+        self._errors: list[HandlerError] = []
+        self._changed = threading.Condition(threading.RLock())
+
+    def __repr__(self) -> str:
+        return f"<Errors: {'; '.join(map(str, self._errors)) or 'none'}>"
+
+    def __len__(self) -> int:
+        return len(self._errors)
+
+    def __iter__(self) -> Iterator[HandlerError]:
+        return iter(list(self._errors))
+
+    @overload
+    def __getitem__(self, index: int) -> HandlerError: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[HandlerError]: ...
+    def __getitem__(self, index: int | slice) -> HandlerError | list[HandlerError]:
+        return self._errors[index]
+
+    def add(self, error: HandlerError) -> None:
+        """Take an error in."""
+        with self._changed:
+            self._errors.append(error)
+            self._changed.notify_all()
+
+    def pop(self, index: int = -1, *, timeout: float = DEFAULT_TIMEOUT) -> HandlerError:
+        """Claim an error: it no longer fails the test. Waits for one if there is none yet.
+
+        Args:
+            index: Which one, as for a list; the last one by default.
+            timeout: Seconds to wait for it. A handler's error is here before its client sees the connection close,
+                unless the server runs in another process.
+
+        Raises:
+            DeadlineExceeded: There was no error.
+        """
+        needed = index + 1 if index >= 0 else -index
+        deadline = Deadline(timeout, f"an error at the server (number {index} of those not claimed)")
+        with self._changed:
+            self._wait(lambda: len(self._errors) >= needed, deadline)
+            if len(self._errors) < needed:
+                raise deadline.exceeded()
+            return self._errors.pop(index)
+
+    def clear(self) -> list[HandlerError]:
+        """Claim all errors that are here, and return them."""
+        with self._changed:
+            errors, self._errors = self._errors, []
+            return errors
+
+    def claim(self, wanted: Callable[[HandlerError], bool], deadline: Deadline) -> HandlerError | None:
+        """Claim the first error that is wanted; None if none comes in time."""
+        with self._changed:
+            self._wait(lambda: any(map(wanted, self._errors)), deadline)
+            found = next(filter(wanted, self._errors), None)
+            if found is not None:
+                # By identity: two exceptions may well be equal in all that is compared.
+                self._errors = [error for error in self._errors if error is not found]
+            return found
+
+    def _wait(self, met: Callable[[], bool], deadline: Deadline) -> None:
+        while not met() and not deadline.expired:
+            self._changed.wait(deadline.remaining())
+
+
+class ExpectedError:
+    """The block of `Running.expects_error`.
+
+    Attributes:
+        error: The error that was claimed, once the block has ended.
+    """
+
+    def __init__(
+        self, errors: Errors, types: ErrorTypes, match: str | re.Pattern[str] | None, timeout: float
+    ) -> None:
+        self._errors = errors
+        self._types = types
+        self._match = match
+        self._timeout = timeout
+        self._before: list[HandlerError] = []
+        self.error: HandlerError | None = None
+
+    def __enter__(self) -> Self:
+        self._before = list(self._errors)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is not None:
+            return
+        deadline = Deadline(self._timeout, "an expected error at the server")
+        self.error = self._errors.claim(self._is_wanted, deadline)
+        if self.error is None:
+            raise Mismatch(self._complaint())
+
+    @property
+    def exception(self) -> BaseException:
+        """The exception that was claimed."""
+        assert self.error is not None, "the block has not ended"
+        return self.error.exception
+
+    def _is_wanted(self, error: HandlerError) -> bool:
+        return error.is_a(self._types, self._match) and not any(error is one for one in self._before)
+
+    def _complaint(self) -> str:
+        types = self._types if isinstance(self._types, tuple) else (self._types,)
+        what = " or ".join(one.__name__ for one in types)
+        like = f" with a message that matches {self._pattern!r}" if self._match is not None else ""
+        came = "\n".join(f"  {error}" for error in self._errors)
+        instead = f"what came instead:\n{came}" if came else "no error came at all"
+        return f"expected {what}{like} at the server within {self._timeout:g} s; {instead}"
+
+    @property
+    def _pattern(self) -> str:
+        return self._match.pattern if isinstance(self._match, re.Pattern) else str(self._match)

@@ -26,29 +26,23 @@ if TYPE_CHECKING:
     import socket
 
     from .._support import Address, Deadline
-    from ..transcript import Transcript
+    from ..tls import ServerCredential
+    from ..transcript import Recorder
     from ._errors import HandlerError
     from ._kinds import Kind
 
-__all__ = ("Host", "Observer", "Plan", "Servable", "Target", "TlsRecipe")
+__all__ = ("Host", "Observer", "Plan", "Servable", "Target")
 
 
 class Observer(Protocol):
     """Whom the server tells what happens to it. Both members may be used from any thread."""
 
     @property
-    def transcript(self) -> Transcript | None:
+    def transcript(self) -> Recorder | None:
         """Where the sockets of the server are recorded, or None when recording is off."""
 
     def failed(self, error: HandlerError) -> None:
         """Take an exception that left a handler, a hook or the serving loop."""
-
-
-class TlsRecipe(Protocol):
-    """How to speak TLS, as plain data that can travel to another process (an `ssl.SSLContext` cannot)."""
-
-    def server_context(self) -> Any:
-        """A new `ssl.SSLContext` for the server's side."""
 
 
 @dataclass(slots=True)
@@ -64,7 +58,7 @@ class Plan:
         listener: A socket that is bound, and listening if it is a stream; None for targets that bind their own
             (`target.binds`): a whole server class, a factory, an instance, a command.
         address: Where a target that binds its own socket should do so; port 0 or a path that does not exist yet.
-        tls: How to speak TLS, or None.
+        tls: Certificate, key and profile for TLS, or None. Plain data: an `ssl.SSLContext` could not travel.
         timeout: How long handlers may take to end when the server is stopped, in seconds.
         options: Whatever else the caller gave that only the host understands.
     """
@@ -74,7 +68,7 @@ class Plan:
     observer: Observer | None = None
     listener: socket.socket | None = None
     address: Address | None = None
-    tls: TlsRecipe | None = None
+    tls: ServerCredential | None = None
     timeout: float = 10.0
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
