@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from .._support import Address, Deadline
     from ..tls import ServerCredential
-    from ..transcript import Recorder
+    from ..transcript import Transcript
     from ._errors import HandlerError
     from ._kinds import Kind
 
@@ -38,8 +38,8 @@ class Observer(Protocol):
     """Whom the server tells what happens to it. Both members may be used from any thread."""
 
     @property
-    def transcript(self) -> Recorder | None:
-        """Where the sockets of the server are recorded, or None when recording is off."""
+    def transcript(self) -> Transcript | None:
+        """Where the sockets of the server are recorded, or None when recording is off; elsewhere, a `Recorder`."""
 
     def failed(self, error: HandlerError) -> None:
         """Take an exception that left a handler, a hook or the serving loop."""
