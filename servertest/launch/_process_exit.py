@@ -1,0 +1,56 @@
+"""How a process ended, and waiting for that."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+
+__all__ = ("describe_status", "wait_for_exit")
+
+
+def describe_status(status: int) -> str:
+    """A status as waitpid(2) tells it, in words: "exited with status 3", "killed by SIGSEGV"."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        core = ", core dumped" if os.WCOREDUMP(status) else ""
+        return f"was killed by {_signal_name(number)}{core}"
+    return f"exited with status {os.waitstatus_to_exitcode(status)}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def wait_for_exit(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Wait for a child of ours to end and reap it; whether it has ended in time.
+
+    Where the system can tell when it happens (Linux 5.3), nothing is polled, unlike in `Popen.wait`.
+    """
+    if process.poll() is not None:
+        return True
+    try:
+        fd = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):
+        return _wait_by_asking(process, seconds)
+    try:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        ended = bool(poll.poll(seconds * 1000))
+    finally:
+        os.close(fd)
+    if ended:
+        process.wait()
+    return ended
+
+
+def _wait_by_asking(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True

@@ -1,0 +1,309 @@
+"""Taking a handler to another process, wherever it was defined; and bringing exceptions back.
+
+A server process has not imported the test's modules, and often could not: pytest may have loaded them under names that no
+import finds. So what a test module defines travels *by value*, as code, together with the globals that it uses; what an
+installed module defines travels by reference, as its name. cloudpickle does both. This module decides which, and cares for:
+
+* the public classes of `servertest.servers`, which say that they are from `socketserver` (so that they can stand in for it):
+  by reference, but to where they are, not to where they say;
+* test modules that hold something that cannot travel (a lock, an open file) but that the server process can import:
+  if sending by value fails, they are sent by reference;
+* saying which thing it is that cannot travel, when nothing helps;
+* classes that have travelled by value: an exception that comes back is an instance of the test's own class.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import io
+import pickle
+import sys
+import threading
+from types import FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+import cloudpickle
+
+from .._support import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+__all__ = ("dump_exception", "dump_plan", "load_exception", "load_plan")
+
+#: How far to look for the thing that cannot travel.
+_DEEPEST = 12
+_registry_lock = threading.Lock()
+
+
+def dump_plan(plan: object, name: str) -> tuple[bytes, list[type]]:
+    """Pickle what a server process is to build.
+
+    Args:
+        plan: Anything that pickles, or consists of what does.
+        name: What messages call it.
+
+    Returns:
+        The bytes, and the classes that travel by value (for `load_exception`).
+
+    Raises:
+        UsageError: Something in it cannot travel; the message names that thing and says what to do.
+    """
+    try:
+        return _dump(plan, _travels_by_value)
+    except Exception as error:  # noqa: BLE001 - reducers of any class may raise anything
+        first = error
+    try:
+        return _dump(plan, _cannot_be_imported)
+    except Exception:  # noqa: BLE001 - the first attempt's error is the one that tells
+        raise UsageError(_explain(plan, name, first)) from first
+
+
+def load_plan(data: bytes) -> tuple[Any, list[type]]:
+    """What `dump_plan` has dumped: the plan, and the classes that have travelled by value, in the same order."""
+    return pickle.loads(data)  # type: ignore[no-any-return]  # noqa: S301 - from the test's own process
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """cloudpickle's, with a say in what travels by value, and a list of the classes that did."""
+
+    def __init__(self, file: io.BytesIO, by_value: Callable[[ModuleType], bool]) -> None:
+        super().__init__(file)
+        self.by_value = by_value
+        self.carried: list[type] = []
+        self.registered: list[ModuleType] = []
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, type):
+            if (name := _name_in_servers(obj)) is not None:
+                return _server_class, (name,)
+            self._register(obj.__module__)
+            reduced = super().reducer_override(obj)
+            if reduced is not NotImplemented and len(reduced) > 2:
+                self.carried.append(obj)
+            return reduced
+        if isinstance(obj, FunctionType):
+            self._register(obj.__module__)
+        elif isinstance(obj, ModuleType) and _cannot_be_imported(obj):
+            self._register(obj.__name__)
+        return super().reducer_override(obj)
+
+    def _register(self, name: str | None) -> None:
+        module = sys.modules.get(name or "")
+        if module is None or name in cloudpickle.list_registry_pickle_by_value() or not self.by_value(module):
+            return
+        cloudpickle.register_pickle_by_value(module)
+        self.registered.append(module)
+
+    def unregister(self) -> None:
+        for module in self.registered:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+def _dump(value: object, by_value: Callable[[ModuleType], bool]) -> tuple[bytes, list[type]]:
+    file = io.BytesIO()
+    with _registry_lock:  # cloudpickle's list of modules is one for the whole process
+        pickler = _Pickler(file, by_value)
+        try:
+            # The list is written after the plan, and by then it is complete.
+            pickler.dump((value, pickler.carried))
+        finally:
+            pickler.unregister()
+    return file.getvalue(), pickler.carried
+
+
+# -- which way
+
+
+def _name_in_servers(cls: type) -> str | None:
+    """The name of a public class of `servertest.servers`, whatever its `__module__` says."""
+    if cls.__module__ != "socketserver":
+        return None
+    from .. import servers
+
+    return cls.__qualname__ if getattr(servers, cls.__qualname__, None) is cls else None
+
+
+def _server_class(name: str) -> type:
+    from .. import servers
+
+    found: type = getattr(servers, name)
+    return found
+
+
+def _travels_by_value(module: ModuleType) -> bool:
+    """Whether it is a test's own: pytest has rewritten it, or a server process could not import it."""
+    loader = getattr(module, "__loader__", None)
+    return type(loader).__module__.startswith("_pytest.") or _cannot_be_imported(module)
+
+
+def _cannot_be_imported(module: ModuleType) -> bool:
+    """Whether an import of its name, with today's path, would find something else or nothing."""
+    top = module.__name__.partition(".")[0]
+    if top in sys.stdlib_module_names or top == "servertest":
+        return False
+    package = sys.modules.get(top)
+    if package is None:
+        return True
+    if package.__spec__ is None or _is_found_by_hook(package):
+        return package.__spec__ is None
+    spec = importlib.machinery.PathFinder.find_spec(top)
+    if spec is None:
+        return True
+    if spec.origin is None:  # a namespace package: anything in it may come from several places
+        return False
+    return spec.origin != package.__spec__.origin
+
+
+def _is_found_by_hook(package: ModuleType) -> bool:
+    """Whether an import hook other than pytest's provides it: editable installs do, and the server process has them too."""
+    loader = type(getattr(package, "__loader__", None)).__module__
+    standard = loader.startswith(("_frozen_importlib", "importlib", "_pytest.", "zipimport"))
+    if not standard:
+        return True
+    hooks = [finder for finder in sys.meta_path if "editable" in repr(finder).lower()]
+    return any(_finds(hook, package.__name__) for hook in hooks)
+
+
+def _finds(hook: Any, name: str) -> bool:
+    find = getattr(hook, "find_spec", None)
+    return find is not None and find(name, None) is not None
+
+
+# -- what is to blame
+
+
+def _explain(plan: object, name: str, error: BaseException) -> str:
+    where = " -> ".join(_blame(plan)) or "the plan"
+    return (
+        f"{name} cannot be sent to a server process: {where} cannot be pickled ({error}). "
+        "A server process gets a copy of the handler and of all that it uses: make that thing inside the handler or at the "
+        'server, or run the server in this process with host="thread" and a kind that does not fork'
+    )
+
+
+def _blame(value: object) -> list[str]:
+    """The way from a value to the innermost thing in it that does not pickle."""
+    way: list[str] = []
+    seen: set[int] = set()
+    while len(way) < _DEEPEST:
+        found = next(((k, v) for k, v in _parts(value) if id(v) not in seen and not _pickles(v)), None)
+        if found is None:
+            break
+        label, value = found
+        seen.add(id(value))
+        way.append(
+            f"{label} (a {type(value).__name__})" if not isinstance(value, type | FunctionType) else label
+        )
+    return way
+
+
+def _pickles(value: object) -> bool:
+    try:
+        _dump(value, _travels_by_value)
+    except Exception:  # noqa: BLE001 - as above
+        return False
+    return True
+
+
+def _parts(value: object) -> Iterator[tuple[str, object]]:
+    """What pickling a value would visit, with names."""
+    if isinstance(value, FunctionType):
+        yield from _parts_of_function(value)
+    elif isinstance(value, staticmethod | classmethod):
+        yield "function", value.__func__
+    elif isinstance(value, type):
+        yield from ((f"{value.__name__}.{k}", v) for k, v in vars(value).items() if k not in _MACHINERY)
+        yield from ((f"base class {base.__name__}", base) for base in value.__bases__)
+    elif isinstance(value, dict):
+        yield from ((f"[{k!r}]", v) for k, v in value.items())
+    elif isinstance(value, list | tuple | set | frozenset):
+        yield from ((f"[{i}]", v) for i, v in enumerate(value))
+    else:
+        yield from _parts_of_instance(value)
+
+
+_MACHINERY = ("__dict__", "__weakref__")
+
+
+def _parts_of_function(function: FunctionType) -> Iterator[tuple[str, object]]:
+    import inspect
+
+    try:
+        used = inspect.getclosurevars(function)
+    except ValueError:  # a cell that is empty yet
+        return
+    outside: Mapping[str, Mapping[str, object]] = {"variable": used.nonlocals, "global": used.globals}
+    for sort, values in outside.items():
+        yield from ((f"{sort} {name!r} of {function.__qualname__}", value) for name, value in values.items())
+    for value in function.__defaults__ or ():
+        yield f"a default of {function.__qualname__}", value
+
+
+def _parts_of_instance(value: object) -> Iterator[tuple[str, object]]:
+    if (function := getattr(value, "__func__", None)) is not None:
+        yield "method", function
+        yield "instance", getattr(value, "__self__", None)
+    slots = [s for cls in type(value).__mro__ for s in getattr(cls, "__slots__", ()) if isinstance(s, str)]
+    names = [*getattr(value, "__dict__", {}), *slots]
+    yield from ((f".{name}", getattr(value, name)) for name in names if hasattr(value, name))
+
+
+# -- exceptions
+
+
+class _ReplyPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """Names the classes that came by value, so that the test gets its own class back and not a copy."""
+
+    def __init__(self, file: io.BytesIO, carried: Sequence[type]) -> None:
+        super().__init__(file)
+        self.numbers = {cls: number for number, cls in enumerate(carried)}
+
+    def persistent_id(self, obj: Any) -> int | None:
+        return self.numbers.get(obj) if isinstance(obj, type) else None
+
+
+class _ReplyUnpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, carried: Sequence[type]) -> None:
+        super().__init__(file)
+        self.carried = carried
+
+    def persistent_load(self, pid: Any) -> type:
+        found: type = self.carried[pid]
+        return found
+
+
+def dump_exception(error: BaseException, carried: Sequence[type]) -> bytes | None:
+    """Pickle an exception for the test's process; None if it cannot be done so that it can be undone."""
+    for form in (error, _Bare(error)):
+        file = io.BytesIO()
+        try:
+            _ReplyPickler(file, carried).dump(form)
+            load_exception(file.getvalue(), carried)
+        except Exception:  # noqa: BLE001, S112 - whatever an attribute's class does, the error itself must get through
+            continue
+        return file.getvalue()
+    return None
+
+
+def load_exception(data: bytes, carried: Sequence[type]) -> BaseException:
+    """The exception that `dump_exception` has dumped, as an instance of the test's own class."""
+    value: BaseException = _ReplyUnpickler(io.BytesIO(data), carried).load()
+    return value
+
+
+class _Bare:
+    """An exception whose `__init__` does not take its `args`: made without it."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _make_bare, (type(self.error), self.error.args, self.error.__dict__)
+
+
+def _make_bare(cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error

@@ -1,0 +1,122 @@
+"""What the processes of a server are doing: their stacks, asked of each in turn.
+
+Every server process, and every process that it forks, has a signal on which it writes the stacks of all its threads to one pipe,
+from a handler in C: also in an endless loop, a sleep, or a deadlock. When it has finished it puts a byte into another
+pipe, the bell; so the end of what it says is known without guessing. Processes are asked one after the other, for they share the pipes.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from ._child import STACKS_SIGNAL
+from ._zygote_main import group_members
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ("StackReader",)
+
+#: Seconds that a process may take to begin writing its stacks. It does so when it next gets a processor.
+ANSWER = 1.0
+#: Seconds of silence after which the stacks count as complete, if a program has taken the wake-up descriptor for itself.
+SILENCE = 0.1
+
+
+class StackReader:
+    """The test's end of the two pipes of one server.
+
+    Attributes:
+        stacks: What the server process gets to write stacks to.
+        bell: What it gets to ring with.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stacks, self.stacks = os.pipe()
+        self._bell, self.bell = os.pipe()
+        for fd in (self._stacks, self._bell, self.bell):
+            os.set_blocking(fd, False)
+
+    def close_far_ends(self) -> None:
+        """The server process has its copies now."""
+        os.close(self.stacks)
+        os.close(self.bell)
+
+    def close(self) -> None:
+        """Give the near ends back."""
+        os.close(self._stacks)
+        os.close(self._bell)
+
+    def read(self, leader: int, send_signal: Callable[[int], None]) -> str:
+        """The stacks of a server process and of those that it has forked.
+
+        Args:
+            leader: Its pid, which is the number of its group.
+            send_signal: Sends a signal to the leader, which is not a child of this process.
+        """
+        with self._lock:
+            own = self._ask(lambda: send_signal(STACKS_SIGNAL))
+            forked = [pid for pid in group_members(leader) if pid != leader]
+            texts = [f"process {pid}, forked by it:\n{self._ask_member(leader, pid)}" for pid in forked]
+            return "\n".join([f"process {leader}:\n{own}", *texts])
+
+    def _ask_member(self, leader: int, pid: int) -> str:
+        if not _catches(pid, STACKS_SIGNAL):
+            return "  (another program)"  # the signal would end it
+
+        def send() -> None:
+            if os.getpgid(pid) == leader:
+                os.kill(pid, STACKS_SIGNAL)
+
+        try:
+            return self._ask(send)
+        except ProcessLookupError:
+            return "  (it has just ended)"
+
+    def _ask(self, send: Callable[[], None]) -> str:
+        _take(self._bell)
+        _take(self._stacks)
+        send()
+        data = self._listen()
+        text = data.decode("utf-8", "backslashreplace").rstrip()
+        return text or f"  (no answer within {ANSWER:g} s: it is stopped, or has changed its signals)"
+
+    def _listen(self) -> bytes:
+        poll = select.poll()
+        poll.register(self._stacks, select.POLLIN)
+        poll.register(self._bell, select.POLLIN)
+        data, end = b"", time.monotonic() + ANSWER
+        while (rest := end - time.monotonic()) > 0:
+            events = dict(poll.poll((SILENCE if data else rest) * 1000))
+            data += _take(self._stacks)
+            if STACKS_SIGNAL in _take(self._bell):
+                return data + _take(self._stacks)
+            if any(event & ~select.POLLIN for event in events.values()) or (data and not events):
+                break
+        return data
+
+
+def _take(fd: int) -> bytes:
+    """Everything that is in a pipe."""
+    data = b""
+    try:
+        while piece := os.read(fd, 65_536):
+            data += piece
+    except BlockingIOError:
+        pass
+    return data
+
+
+def _catches(pid: int, number: int) -> bool:
+    """Whether a process has a handler for a signal; proc_pid_status(5), SigCgt."""
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            masks = [line.split()[1] for line in file if line.startswith("SigCgt:")]
+    except OSError:
+        return False
+    return bool(masks) and bool(int(masks[0], 16) >> (number - 1) & 1)
