@@ -160,6 +160,10 @@ class BaseServer:
             self._servertest_starved = error.errno in _STARVED
             self.handle_accept_error(error)
             return
+        self._servertest_take(request, client_address)
+
+    def _servertest_take(self, request: Any, client_address: Any) -> None:
+        """See one request through that get_request() has returned."""
         try:
             wanted = self.verify_request(request, client_address)
         except BaseException:
@@ -221,10 +225,9 @@ class BaseServer:
 
     # -- between the loop, the mix-ins and us -----------------------------------------------------------------------------
 
-    @property
-    def _servertest_stopping(self) -> bool:
-        """Whether somebody has asked this server to stop."""
-        return bool(self.__shutdown_request)
+    def _servertest_take_more(self, limit: int) -> int:
+        """Handle up to `limit` further requests that are there already, without asking the selector. Returns how many there were."""
+        return 0
 
     def _servertest_selector(self) -> Any:
         """A new selector for this server's loop."""

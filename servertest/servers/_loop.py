@@ -14,11 +14,14 @@ keep that invisible to programs written for the standard module:
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import selectors
 import socket
 import threading
+from collections import deque
+from heapq import heapify, heappop, heappush
 from time import monotonic
 
 TYPE_CHECKING = False
@@ -28,11 +31,14 @@ if TYPE_CHECKING:
 
     from ._base import BaseServer
 
-__all__ = ("Loop", "PollSelector", "Waker")
+__all__ = ("Loop", "PollSelector", "Timer", "Waker")
 
 #: Seconds to leave a listener alone after accept() found no descriptors or memory: doubled each time, up to the second figure.
 FIRST_BACKOFF = 0.005
 LONGEST_BACKOFF = 1.0
+
+#: How many requests one turn takes at the most, if they are there already.
+_BUNCH = 16
 
 _READ = selectors.EVENT_READ
 _WRITE = selectors.EVENT_WRITE
@@ -46,6 +52,8 @@ class PollSelector(selectors.BaseSelector):
 
     def __init__(self) -> None:
         self._poll = select.poll()
+        #: What lies below select(): poll(2) with milliseconds in, descriptors and events out.
+        self.poll = self._poll.poll
         self._keys: dict[int, selectors.SelectorKey] = {}
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
@@ -96,6 +104,13 @@ class PollSelector(selectors.BaseSelector):
 
     def close(self) -> None:
         self._keys.clear()
+
+
+def _milliseconds(timeout: float | None) -> float | None:
+    """What poll(2) takes: rounded up, for a wait that ends too early would be made again and again."""
+    if timeout is None:
+        return None
+    return max(math.ceil(timeout * 1000), 0)
 
 
 class Waker:
@@ -161,13 +176,32 @@ def _open_waker() -> Waker | None:
         return None
 
 
+class Timer:
+    """A call that a loop is to make at a certain time; cancel() takes it back. Made by Loop.call_at()."""
+
+    __slots__ = ("_loop", "callback", "when")
+
+    def __init__(self, loop: Loop, when: float, callback: Callable[[], object]) -> None:
+        self._loop = loop
+        self.when = when
+        self.callback: Callable[[], object] | None = callback
+
+    def cancel(self) -> None:
+        """Do not make the call. Twice, or after the call, does nothing."""
+        if self.callback is not None:
+            self.callback = None
+            self._loop._note_cancelled()
+
+
 class _Seat:
     """One server's place in one loop: what is registered for it, and until when its listener is left alone."""
 
-    __slots__ = ("backoff", "fd", "key", "server", "started", "until")
+    __slots__ = ("backoff", "burst", "fd", "key", "server", "started", "until")
 
     def __init__(self, server: BaseServer) -> None:
         self.server: Any = server  # the loop reads names that are mangled for BaseServer's own use
+        # How many requests to take at a time. More than one where a turn of the loop does much else for a server.
+        self.burst: int = getattr(server, "_servertest_burst", 1)
         self.fd: int | None = None  # None: not registered now
         self.key: object = None
         self.started = False
@@ -184,6 +218,11 @@ class Loop:
         self.selector: Any = None
         self._seats = [_Seat(server) for server in servers]
         self._waker: Waker | None = None
+        # A heap; the number keeps calls of the same time in order.
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._numbered = 0
+        self._cancelled = 0  # timers in the heap that will do nothing
+        self._soon: deque[Callable[[], object]] = deque()
 
     @property
     def is_here(self) -> bool:
@@ -204,6 +243,32 @@ class Loop:
         """Watch `fd` no more. Only from the loop's thread, and before the descriptor is closed."""
         self.selector.unregister(fd)
 
+    def rewatch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
+        """Watch `fd`, which is watched already, for other events. Only from the loop's thread."""
+        self.selector.modify(fd, events, callback)
+
+    def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
+        """Call `callback()` in the loop's thread at `when` (by time.monotonic()) or soon after. Only from the loop's thread."""
+        timer = Timer(self, when, callback)
+        self._numbered += 1
+        heappush(self._timers, (when, self._numbered, timer))
+        return timer
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        """Call `callback()` in the loop's thread after what is ready now has been seen to. From any thread."""
+        self._soon.append(callback)
+        if self.ident != threading.get_ident():
+            self.wake()
+
+    def run_while(self, selector: Any, unfinished: Callable[[], object], until: float | None = None) -> None:
+        """See to what is watched and to the timers, without any server, while `unfinished()` says so, or until the time `until`."""
+        self.selector = selector
+        while unfinished():
+            rest = None if until is None else until - monotonic()
+            if rest is not None and rest <= 0:
+                return
+            self._wait(rest)
+
     def run(self, selector: Any, poll_interval: float | None) -> None:
         """Serve until every server was told to stop, or was closed."""
         self.selector = selector
@@ -222,6 +287,8 @@ class Loop:
                 seat.server._servertest_started(self)
             while self._seats:
                 self._turn(poll_interval)
+                if len(self._seats) == 1 and type(selector) is PollSelector and self._seats[0].burst == 1:
+                    self._serve_undisturbed(self._seats[0], selector, poll_interval)
         finally:
             for seat in self._seats:
                 self._end(seat)
@@ -239,9 +306,7 @@ class Loop:
                 timeout = self._settle(seat, timeout)
         if not self._seats:
             return
-        ready = self.selector.select(timeout)
-        if ready:
-            ready = _run_callbacks(ready)
+        ready = self._wait(timeout)
         for seat in self._seats:
             server = seat.server
             # Asked again after the wait: a stopped server takes no further request (CPython issue 35017).
@@ -249,8 +314,77 @@ class Loop:
                 continue
             if ready and (len(self._seats) == 1 or _is_for(seat, ready)):
                 server._handle_request_noblock()
+                if seat.burst > 1:
+                    _take_more(seat)
                 if server._servertest_starved or seat.backoff:
                     self._back_off(seat)
+            server.service_actions()
+
+    def _wait(self, timeout: float | None) -> Any:
+        """Wait for what is watched and for the timers, and see to them. Returns the rest of what is ready: the listeners."""
+        if self._timers or self._soon:
+            timeout = self._until_next_call(timeout)
+        ready = self.selector.select(timeout)
+        if ready:
+            ready = _run_callbacks(ready)
+        if self._timers or self._soon:
+            self._make_calls()
+        return ready
+
+    def _until_next_call(self, timeout: float | None) -> float | None:
+        if self._soon:
+            return 0.0
+        rest = max(self._timers[0][0] - monotonic(), 0.0)
+        return rest if timeout is None or rest < timeout else timeout
+
+    def _make_calls(self) -> None:
+        for _ in range(len(self._soon)):  # those that they ask for come in the next turn
+            self._soon.popleft()()
+        timers = self._timers
+        if not timers:
+            return
+        now = monotonic()
+        while timers and timers[0][0] <= now:
+            timer = heappop(timers)[2]
+            callback, timer.callback = timer.callback, None
+            if callback is None:
+                self._cancelled -= 1
+            else:
+                callback()
+
+    def _note_cancelled(self) -> None:
+        """Throw cancelled timers out when they are the greater part, for most are set and cancelled long before they are due."""
+        self._cancelled += 1
+        if self._cancelled > 100 and self._cancelled * 2 > len(self._timers):
+            self._timers[:] = [entry for entry in self._timers if entry[2].callback is not None]
+            heapify(self._timers)
+            self._cancelled = 0
+
+    def _serve_undisturbed(self, seat: _Seat, selector: PollSelector, poll_interval: float | None) -> None:
+        """What _turn() does, for one server, as long as nothing but requests comes: each microsecond here is one for each request."""
+        server, state, poll = seat.server, seat.server.__dict__, selector.poll
+        timeout = _milliseconds(poll_interval)
+        only_the_listener = [(seat.fd, select.POLLIN)]
+        if seat.fd is None or seat.backoff:
+            return
+        more, turn = 0, 0
+        while True:
+            events = poll(timeout)
+            if state.get("_BaseServer__shutdown_request"):
+                return
+            if events == only_the_listener:
+                server._handle_request_noblock()
+                turn += 1
+                if more or turn & 15 == 0:
+                    # Where requests come in bunches, take the bunch; where they do not, hardly ever ask.
+                    server.service_actions()
+                    more = server._servertest_take_more(_BUNCH)
+                if server._servertest_starved or server._servertest_gate is not None:
+                    self._back_off(seat)
+                    server.service_actions()
+                    return
+            elif events or _fileno(server) != seat.fd:
+                return
             server.service_actions()
 
     def _sit(self, seat: _Seat) -> None:
@@ -299,6 +433,29 @@ class Loop:
         seat.backoff = min(seat.backoff * 2 or FIRST_BACKOFF, LONGEST_BACKOFF)
         seat.until = monotonic() + seat.backoff
         self._stand(seat)
+
+
+def _take_more(seat: _Seat) -> None:
+    """Take what other requests are there by now, up to the number that the server takes at a time."""
+    server = seat.server
+    for _ in range(seat.burst - 1):
+        if (
+            server._BaseServer__shutdown_request
+            or server._servertest_starved
+            or server._servertest_gate is not None
+            or _fileno(server) != seat.fd
+            or not _is_readable(seat.fd)
+        ):
+            return
+        server._handle_request_noblock()
+
+
+def _is_readable(fd: Any) -> bool:
+    if not hasattr(select, "poll"):
+        return bool(select.select([fd], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _run_callbacks(ready: Sequence[Any]) -> list[Any]:

@@ -17,47 +17,43 @@ __all__ = ("ThreadingMixIn", "_NoThreads", "_Threads")
 
 
 class _Threads:
-    """The threads that server_close() waits for. Like a list, but a thread that has ended costs nothing and is not kept.
+    """The threads that server_close() waits for. Like a list, but a thread that has ended is not kept and costs nothing.
 
-    The standard module searches the whole list for ended threads at each request, which takes longer the more connections are open.
+    The standard module searches the whole list for ended threads at each request, which takes longer the more connections are open. Here a
+    thread takes itself out. Threads that somebody else has appended are looked through when their number has doubled.
     """
 
-    def __init__(self) -> None:
-        self._alive: dict[threading.Thread, None] = {}
+    def __init__(self, requests: dict[threading.Thread, Any] | None = None) -> None:
+        self._requests = {} if requests is None else requests  # the server's own, which look after themselves
+        self._others: list[threading.Thread] = []
         self._sweep_at = 8
 
     def append(self, thread: threading.Thread) -> None:
         """Remember `thread`, unless it is a daemon, which nobody waits for."""
         if thread.daemon:
             return
-        self._alive[thread] = None
-        if len(self._alive) >= self._sweep_at:
-            self._sweep()
-
-    def _sweep(self) -> None:
-        # For threads that somebody else appended: those do not remove themselves. Twice the number that live, so that the cost for each stays the same.
-        for thread in list(self._alive):
-            if thread.ident is not None and not thread.is_alive():
-                self._alive.pop(thread, None)
-        self._sweep_at = max(8, 2 * len(self._alive))
-
-    def remove(self, thread: threading.Thread) -> None:
-        """Forget `thread`, if it is here."""
-        self._alive.pop(thread, None)
+        self._others.append(thread)
+        if len(self._others) >= self._sweep_at:
+            self._others = [other for other in self._others if other.ident is None or other.is_alive()]
+            self._sweep_at = max(8, 2 * len(self._others))
 
     def join(self) -> None:
         """Wait for all threads, without limit, as the standard module does."""
-        while self._alive:
-            for thread in list(self._alive):
-                if thread.ident is not None:
+        while threads := list(self):
+            for thread in threads:
+                if thread is not threading.current_thread():
                     thread.join()
-                self._alive.pop(thread, None)
+            self._others = [thread for thread in self._others if thread.is_alive()]
+            if threading.current_thread() in threads:
+                return
 
     def __len__(self) -> int:
-        return len(self._alive)
+        return sum(1 for _ in self)
 
     def __iter__(self) -> Iterator[threading.Thread]:
-        return iter(list(self._alive))
+        for thread in (*self._requests, *self._others):
+            if not thread.daemon and thread.ident is not None:
+                yield thread
 
 
 class _NoThreads:
@@ -65,9 +61,6 @@ class _NoThreads:
 
     def append(self, thread: threading.Thread) -> None:
         """Remember nothing."""
-
-    def remove(self, thread: threading.Thread) -> None:
-        """Forget nothing."""
 
     def join(self) -> None:
         """Wait for nothing."""
@@ -95,6 +88,7 @@ class ThreadingMixIn:
     max_threads: int | None = None
     drain_timeout: float | None = None
     _threads: Any = _NoThreads()
+    __requests: dict[threading.Thread, Any]  # by the thread that handles it; made with the first one
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Runs in the thread: what BaseServer does for a request, with the errors handled here. May be overridden."""
@@ -108,36 +102,35 @@ class ThreadingMixIn:
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Start a thread for the request."""
-        if self.block_on_close and "_threads" not in self.__dict__:
-            self.__dict__.setdefault("_threads", _Threads())
-        live = self.__live()
-        if self.max_threads is not None and len(live) >= self.max_threads:
+        requests = self.__dict__.get("_ThreadingMixIn__requests")
+        if requests is None:
+            requests = self.__first_request()
+        if self.max_threads is not None and len(requests) >= self.max_threads:
             self.__wait_for_room()
         thread = _front().threading.Thread(target=self.__work, args=(request, client_address))
         thread.daemon = self.daemon_threads
-        live[thread] = request
-        self._threads.append(thread)
+        requests[thread] = request
         try:
             thread.start()
         except BaseException:
-            live.pop(thread, None)
-            self._threads.remove(thread)
+            requests.pop(thread, None)
             raise
         if self.max_threads is not None:
             self.__pause_if_full()
 
+    def __first_request(self) -> dict[threading.Thread, Any]:
+        requests: dict[threading.Thread, Any] = self.__dict__.setdefault("_ThreadingMixIn__requests", {})
+        if self.block_on_close:
+            self.__dict__.setdefault("_threads", _Threads(requests))
+        return requests
+
     def __work(self, request: Any, client_address: Any) -> None:
         # Looked up here, for programs assign and override process_request_thread.
         try:
-            self.process_request_thread(request, client_address)  # type: ignore[attr-defined, unused-ignore]
+            self.process_request_thread(request, client_address)
         finally:
-            thread = threading.current_thread()
-            self._threads.remove(thread)
-            self.__live().pop(thread, None)
-            if (
-                self.__dict__.get("_servertest_gate") is not None
-                or self.__dict__.get("_ThreadingMixIn__room") is not None
-            ):
+            self.__requests.pop(threading.current_thread(), None)
+            if self.max_threads is not None:
                 self.__make_room()
 
     # The name tells a debugger what the thread does, and some programs use it to tell connections apart.
@@ -168,7 +161,7 @@ class ThreadingMixIn:
         Returns:
             The threads that run even then; empty if all is well.
         """
-        live = self.__live()
+        live = self.__dict__.get("_ThreadingMixIn__requests", {})
         if _join_all(live, monotonic() + timeout):
             return []
         for thread, request in list(live.items()):
@@ -179,14 +172,10 @@ class ThreadingMixIn:
             thread for thread in list(live) if thread.is_alive() and thread is not threading.current_thread()
         ]
 
-    def __live(self) -> dict[threading.Thread, Any]:
-        live: dict[threading.Thread, Any] | None = self.__dict__.get("_ThreadingMixIn__requests")
-        return live if live is not None else self.__dict__.setdefault("_ThreadingMixIn__requests", {})
-
     # -- max_threads ------------------------------------------------------------------------------------------------------
 
     def __is_full(self) -> bool:
-        return self.max_threads is not None and len(self.__live()) >= self.max_threads
+        return self.max_threads is not None and len(self.__requests) >= self.max_threads
 
     def __pause_if_full(self) -> None:
         pause = getattr(self, "_servertest_pause", None)
