@@ -154,8 +154,10 @@ def wait_ready(sock: socket.socket, events: int, deadline: Deadline, cancelled: 
         if cancelled is not None:
             selector.register(cancelled, selectors.EVENT_READ)
         ready = {key.fd for key, _ in selector.select(deadline.remaining())}
+    if cancelled in ready:
+        return False
     deadline.check()
-    return cancelled not in ready
+    return True
 
 
 def _say_goodbye(sock: ssl.SSLSocket) -> None:

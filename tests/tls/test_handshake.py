@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import select
 import socket
 import ssl
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import pytest
 
-from servertest._support import Deadline, DeadlineExceeded, ServertestError
+from servertest._support import Deadline, DeadlineExceeded, ServertestError, hard_reset
 from servertest.tls import Authority, HandshakeEnded, Profile, profile_for, profiles
 
 from ._tiny import LIMIT, TinyServer, look_with_ssl
@@ -260,12 +261,64 @@ def test_a_connection_that_is_wrapped_already(pair: Pair, ca: Authority, worker:
 def test_a_client_that_is_gone_already(pair: Pair, ca: Authority) -> None:
     """Its address cannot be told any more; whichever error it is, it is one of connections."""
     client, server = pair
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    client.close()
+    hard_reset(client)
     with pytest.raises(OSError) as caught:
         profile_for("good").wrap(server, ca.server_context(), LIMIT)
     assert not isinstance(caught.value, HandshakeEnded | DeadlineExceeded)
     assert server.fileno() == -1
+
+
+@pytest.mark.parametrize("name", ["good", "expired"])
+def test_a_client_that_goes_in_the_middle(
+    name: str, pair: Pair, ca: Authority, worker: ThreadPoolExecutor
+) -> None:
+    """Where a refusal is asked for, that is one."""
+    client, server = pair
+    profile = profile_for(name)
+    future = worker.submit(profile.wrap, server, ca.server_context(ADDRESS, name), LIMIT)
+    client.sendall(hello(ca.client_context()))
+    select.select([client], [], [], LIMIT)  # the server has answered, and waits for the rest
+    hard_reset(client)
+    error = refusal(future)
+    assert isinstance(error, HandshakeEnded if name == "expired" else ConnectionResetError)
+
+
+def test_a_client_that_goes_after_it_was_wrapped(pair: Pair, ca: Authority) -> None:
+    client, server = pair
+    context = ca.server_context()
+    with context.wrap_socket(server, server_side=True, do_handshake_on_connect=False) as tls:
+        hard_reset(client)
+        with pytest.raises(ConnectionError):
+            profile_for("good").shake_hands(tls, LIMIT)
+
+
+BIG = [f"host-{number}.example" for number in range(1000)]  # for a certificate of some 20,000 bytes
+
+
+@pytest.fixture
+def narrow() -> Iterator[Pair]:
+    """A client's end and a server's end, between which such a certificate does not fit at once."""
+    client, server = socket.socketpair()
+    client.settimeout(LIMIT)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    with client, server:
+        yield client, server
+
+
+def test_a_client_that_reads_nothing_is_given_up(narrow: Pair, ca: Authority) -> None:
+    client, server = narrow
+    client.sendall(hello(ca.client_context()))
+    with pytest.raises(DeadlineExceeded):
+        profile_for("good").wrap(server, ca.server_context(BIG), SHORT)
+
+
+def test_a_client_that_reads_bit_by_bit_is_served(
+    narrow: Pair, ca: Authority, worker: ThreadPoolExecutor
+) -> None:
+    client, server = narrow
+    future = worker.submit(profile_for("good").wrap, server, ca.server_context(BIG), LIMIT)
+    with ca.client_context().wrap_socket(client, server_hostname=BIG[-1]):
+        future.result(LIMIT).close()
 
 
 def test_what_is_no_connection_is_closed(ca: Authority) -> None:
