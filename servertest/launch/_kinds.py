@@ -247,7 +247,7 @@ def kinds(
     tls: bool | str | Iterable[bool | str] | None = False,
     host: HostName | Iterable[HostName] | None = None,
 ) -> list[Kind]:
-    """Every kind that fits: ``@pytest.mark.parametrize("kind", kinds(transport="stream"), ids=str)``.
+    """Every kind that fits, to parametrise a test with (``ids=str`` makes them readable).
 
     Each argument is one value, several, or None for all. Kinds that the platform lacks altogether (fork, Unix
     sockets) are absent, as the classes are. IPv6 may be switched off on one machine and on at the next: those kinds

@@ -1,0 +1,202 @@
+"""asyncio's servers: an event loop of their own, in whatever thread or process the host gives them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, cast
+
+from ._active import FORCED_GRACE, ActivityBook
+from ._asyncio_tap import TappedProtocol
+from ._listener import StoppableListener
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from .._support import Address, Deadline
+    from ._host import Plan
+
+__all__ = ("AsyncioServable",)
+
+
+class AsyncioServable:
+    """A stream server from a ``client_connected`` callback or a protocol factory, or a datagram endpoint.
+
+    To stop it, the loop accepts nothing more, and the connections see end of file; it ends when all callbacks have come
+    back. What else runs in the loop is cancelled then, as `asyncio.run` does.
+    """
+
+    def __init__(
+        self, plan: Plan, *, callback: Callable[..., Any] | None = None, factory: Any = None
+    ) -> None:
+        assert plan.listener is not None
+        self.server: object = None
+        self.address = cast("Address", plan.listener.getsockname())
+        self._book = ActivityBook(plan.observer)
+        self._callback = callback
+        self._factory = factory
+        self._ssl = None if plan.tls is None else plan.tls.server_context()
+        self._datagrams = plan.kind.transport == "datagram"
+        self._socket = self._open_socket(plan.listener)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._end: asyncio.Event | None = None
+        self._ended = threading.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def _open_socket(self, listener: socket.socket) -> socket.socket:
+        listener.setblocking(False)
+        if self._datagrams:
+            return self._book.observe_datagrams(listener)
+        # Under TLS the bytes of the socket say nothing: there the protocol is observed instead.
+        return StoppableListener(listener, self._book, observed=self._ssl is None)
+
+    # -- serving
+
+    def serve(self) -> None:
+        """Run the event loop until the server is stopped and its callbacks have come back."""
+        try:
+            with asyncio.Runner() as runner:
+                self._loop = runner.get_loop()
+                self._loop.set_exception_handler(self._on_exception)
+                runner.run(self._main())
+        except BaseException as error:
+            if (
+                error is not self._book.fatal
+            ):  # else a callback's error, which was reported, has ended the loop
+                raise
+        finally:
+            self._ended.set()
+
+    async def _main(self) -> None:
+        self._end = asyncio.Event()
+        if self._book.stopping:
+            return
+        server = await self._start()
+        self.server = server
+        if not self._book.stopping:
+            await self._end.wait()
+        server.close()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._close_transports()
+
+    async def _start(self) -> Any:
+        loop = asyncio.get_running_loop()
+        if self._datagrams:
+            transport, _ = await loop.create_datagram_endpoint(self._factory, sock=self._socket)
+            return transport
+        make = self._factory if self._callback is None else self._stream_protocol
+        if self._ssl is not None:
+            make = self._tapped(make)
+        return await loop.create_server(make, sock=self._socket, ssl=self._ssl)
+
+    def _stream_protocol(self) -> asyncio.StreamReaderProtocol:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(loop=loop)
+        return asyncio.StreamReaderProtocol(reader, self._connected, loop=loop)
+
+    def _tapped(self, make: Callable[[], Any]) -> Callable[[], Any]:
+        def make_tapped() -> Any:
+            protocol = make()
+            if self._book.recorder is None or isinstance(protocol, asyncio.BufferedProtocol):
+                return protocol
+            return TappedProtocol(protocol, self._book)
+
+        return make_tapped
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert self._callback is not None
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._tasks.add(task)
+        # Weakly, and found now: when it has failed, its socket may be gone.
+        activity = self._book.by_descriptor(writer.get_extra_info("socket").fileno())
+        try:
+            result = self._callback(reader, writer)
+            if asyncio.iscoroutine(result):
+                await cast("Awaitable[Any]", result)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self._book.failed(activity, error, where="client_connected")
+            # As asyncio does from 3.12 on; before, the client would wait for ever.
+            writer.transport.close()
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._tasks.discard(task)
+
+    def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What nobody caught: in a protocol's method, in a task of its own, in a callback of the loop."""
+        error = context.get("exception") or RuntimeError(context["message"])
+        transport = context.get("transport")
+        sock = None if transport is None else transport.get_extra_info("socket")
+        activity = None if sock is None else self._book.by_descriptor(sock.fileno())
+        self._book.failed(activity, error, where="event loop")
+
+    # -- stopping
+
+    def stop(self) -> None:
+        """Ask the loop to end, and let all connections see end of file."""
+        self._book.stop()
+        self._call(lambda: self._end.set() if self._end is not None else None)
+
+    def _call(self, function: Callable[[], object]) -> None:
+        """Have the loop call something, if there still is one."""
+        if self._loop is not None and not self._loop.is_closed():
+            try:
+                self._loop.call_soon_threadsafe(function)
+            except RuntimeError:
+                pass  # it was closed just now
+
+    async def _close_transports(self) -> None:
+        """Close connections that callbacks have left open, and those of protocols that do not end at end of file."""
+        for _ in range(2):
+            await asyncio.sleep(0)  # those that are closing already get the chance to
+        for transport in self._transports():
+            transport.abort()
+        await asyncio.sleep(0)
+
+    def _transports(self) -> list[Any]:
+        # The loop's own register of selector transports; the proactor loop of Windows has none.
+        register: weakref.WeakValueDictionary[int, Any] = getattr(
+            self._loop, "_transports", weakref.WeakValueDictionary()
+        )
+        open_now = {
+            activity.connection.fileno() for activity in self._book if activity.connection is not None
+        }
+        return [transport for number, transport in list(register.items()) if number in open_now]
+
+    def close(self, deadline: Deadline) -> list[str]:
+        """Cancel what did not end by itself, and close the socket."""
+        self.stop()
+        forced = []
+        if self._loop is not None and not self._ended.is_set():
+            forced = [f"the event loop did not end:\n{self.describe()}"]
+            self._call(self._cancel_all)
+            self._ended.wait(FORCED_GRACE)
+        self._socket.close()
+        return forced
+
+    def _cancel_all(self) -> None:
+        for activity in self._book:
+            activity.forced = True
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+
+    def describe(self) -> str:
+        """Its connections and its tasks."""
+        from ._dump import describe_tasks
+
+        self._book.forget_closed()
+        parts = [self._book.describe()]
+        if self._loop is not None and not self._loop.is_closed():
+            parts.append(describe_tasks(_tasks_of(self._loop)))
+        return "\n".join(part for part in parts if part)
+
+
+def _tasks_of(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
+    from ._dump import pending_tasks
+
+    return [task for task in pending_tasks() if task.get_loop() is loop]

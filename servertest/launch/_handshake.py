@@ -1,0 +1,63 @@
+"""TLS for servers that know nothing of it: the handshake is done where the request is handled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..tls import HandshakeEnded
+
+if TYPE_CHECKING:
+    import socket
+
+    from ..tls import ServerCredential
+    from ..transcript import CloseKind
+    from ._active import Activity, ActivityBook
+    from ._wakeup import Wakeup
+
+__all__ = ("Handshake",)
+
+
+class Handshake:
+    """Turns accepted connections into TLS ones, in the thread or child that handles them.
+
+    A client that is silent in its handshake holds up nobody but itself (on a synchronous server: the others for the
+    time that a handshake may take).
+    """
+
+    def __init__(self, credential: ServerCredential, cancelled: Wakeup) -> None:
+        self._profile = credential.profile
+        self._context = credential.server_context()
+        self._cancelled = cancelled
+
+    def secure(self, book: ActivityBook, activity: Activity) -> socket.socket | None:
+        """Do the handshake.
+
+        Returns:
+            The connection, now speaking TLS; None if it has ended as the profile wants, or because of the stop.
+
+        Raises:
+            OSError: The handshake failed.
+        """
+        plain = activity.request
+        activity.request = None  # wrapping uses the socket up: for a moment there is none to be shut down
+        try:
+            secured = self._profile.wrap(plain, self._context, cancelled=self._cancelled.fileno())
+        except HandshakeEnded as end:
+            activity.request = plain
+            book.note(activity.number, str(end))
+            self._record_end(book, activity)
+            return None
+        except BaseException:
+            activity.request = plain
+            self._record_end(book, activity)
+            raise
+        activity.request = book.observe(secured, activity.number)
+        if book.stopping:
+            activity.end_input()  # the stop came while there was no socket
+        return activity.request  # type: ignore[no-any-return]
+
+    def _record_end(self, book: ActivityBook, activity: Activity) -> None:
+        """Nobody observed the socket yet, so nobody else records that it is closed."""
+        if book.recorder is not None:
+            how: CloseKind = "rst" if self._profile.behaviour == "reset" else "fin"
+            book.recorder.close(activity.number, "server", how)

@@ -1,0 +1,224 @@
+"""Looking over the shoulder of a `socketserver`-style server, whoever wrote its class.
+
+A server looks its own methods up on itself whenever it calls them; the module's documentation makes them the place
+for extensions. So an attribute on the instance comes first, and calls what the class has: whatever a subclass overrides
+goes on working, in the same order. Nothing is patched but this one server, and nothing that the handler sees is any
+less than it was: its request is still a socket.
+
+What is added, method by method:
+
+* `get_request`: enters the request in the book; lets the connection be recorded.
+* `finish_request`: notes which thread works for whom, does the TLS handshake there, and reports what the handler raises.
+* `handle_error`: reports what did not come by that way. The default method, which prints to stderr, is left out, as the
+  error is in the test's report; a method that somebody wrote is called.
+* `process_request_thread`: reports what an overridden `handle_error` raises, which would end as a warning about a thread.
+* `shutdown_request`, `close_request`: strike the request out.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from ._active import Activity, ActivityBook
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from ._handshake import Handshake
+
+__all__ = ("Instrument", "is_ours", "method_of")
+
+#: What both modules call the target of a thread that lives for one request.
+_REQUEST_THREAD = "process_request_thread"
+
+
+def is_ours(server: object) -> bool:
+    """Whether a server is built on `servertest.servers`, which can be stopped at once by its flag alone."""
+    return hasattr(type(server), "_servertest_wake")
+
+
+def method_of(server: object, name: str) -> str:
+    """The class that a server has a method from: "BaseServer", "TCPServer", or somebody's own; "" if from none."""
+    qualified: str = getattr(getattr(type(server), name, None), "__qualname__", "")
+    return qualified.rpartition(".")[0].rpartition(".")[2]
+
+
+class Instrument:
+    """The attributes put on one server."""
+
+    def __init__(self, server: Any, book: ActivityBook, handshake: Handshake | None = None) -> None:
+        self.server = server
+        self.book = book
+        self.threads: dict[threading.Thread, None] = {}
+        self._handshake = handshake
+        self._own_handle_error = method_of(server, "handle_error") not in ("", "BaseServer")
+        self._put: list[str] = []
+        for name in (
+            "get_request",
+            "finish_request",
+            "handle_error",
+            _REQUEST_THREAD,
+            "shutdown_request",
+            "close_request",
+            "finish_in_child",
+            "collect_children",
+            "handle_worker_exit",
+        ):
+            if hasattr(server, name):
+                self._hook(name, getattr(server, name), getattr(self, f"_{name}"))
+
+    def _hook(self, name: str, original: Callable[..., Any], extended: Callable[..., Any]) -> None:
+        # The name goes along: threads are called after their target.
+        setattr(self.server, name, functools.wraps(original)(functools.partial(extended, original)))
+        self._put.append(name)
+
+    def remove(self) -> None:
+        """Take the attributes off again, which also breaks the circle of references between them and the server."""
+        for name in self._put:
+            vars(self.server).pop(name, None)
+        self._put.clear()
+
+    # -- what the server calls
+
+    def _get_request(self, original: Callable[[], Any]) -> Any:
+        request, client_address = original()
+        return self._accepted(request, client_address), client_address
+
+    def _accepted(self, request: Any, client_address: Any) -> Any:
+        book = self.book
+        if not isinstance(request, socket.socket) or request is getattr(self.server, "socket", None):
+            book.open(id(request), Activity(book.number_of_peer(client_address), client_address, request))
+            return request
+        number = book.connected(client_address, self.server.server_address)
+        if self._handshake is None:
+            request = book.observe(request, number)
+        book.open(id(request), Activity(number, client_address, request))
+        return request
+
+    def _finish_request(self, original: Callable[..., Any], request: Any, client_address: Any) -> Any:
+        activity = self.book.get(id(request))
+        if activity is None:
+            return original(request, client_address)
+        activity.thread = threading.current_thread()
+        try:
+            if self._handshake is not None:
+                if (secured := self._handshake.secure(self.book, activity)) is None:
+                    return None
+                request = secured
+            return original(request, client_address)
+        except BaseException as error:
+            self.book.failed(activity, error)
+            raise
+        finally:
+            self.book.ended(activity)
+
+    def _handle_error(self, original: Callable[..., Any], request: Any, client_address: Any) -> None:
+        error = sys.exception()
+        if error is not None:
+            self.book.failed(self.book.get(id(request)), error)
+        if self._own_handle_error:
+            original(self._current(request), client_address)
+
+    def _process_request_thread(
+        self, original: Callable[..., Any], request: Any, client_address: Any
+    ) -> None:
+        activity = self.book.get(id(request))
+        thread = threading.current_thread()
+        if thread.name.endswith(f"({_REQUEST_THREAD})"):
+            self.threads[thread] = None
+        try:
+            original(request, client_address)
+        except BaseException as error:  # noqa: BLE001 - it is reported, and there is nobody above to catch it
+            self.book.failed(activity, error, where="handle_error")
+        finally:
+            if not self.book.stopping:
+                self.threads.pop(thread, None)
+
+    def _shutdown_request(self, original: Callable[..., Any], request: Any) -> None:
+        activity = self.book.get(id(request))
+        if activity is not None:
+            activity.closing = True
+        try:
+            original(self._current(request))
+        finally:
+            self.book.close(id(request))
+
+    def _close_request(self, original: Callable[..., Any], request: Any) -> None:
+        activity = self.book.get(id(request))
+        if activity is not None and not activity.closing:
+            # In a forking server's parent this is its copy of a connection that a child goes on using; which the
+            # recording socket knows.
+            self.book.close(id(request))
+            request = activity.request
+        original(request)
+
+    def _current(self, request: Any) -> Any:
+        """What stands for a request now: once it speaks TLS, another socket than the one that was accepted."""
+        activity = self.book.get(id(request))
+        return request if activity is None else activity.request
+
+    # -- servers that fork
+
+    def _finish_in_child(
+        self, original: Callable[..., int], handler: Any, work: Callable[..., Any], *args: Any
+    ) -> int:
+        activity = self.book.get(id(handler.request))
+
+        def work_and_report(*args: Any) -> Any:
+            try:
+                return work(*args)
+            except BaseException as error:
+                self.book.failed(activity, error)
+                raise
+
+        return original(handler, work_and_report, *args)
+
+    def _collect_children(self, original: Callable[..., None], *, blocking: bool = False) -> None:
+        for pid, status in _ends(getattr(self.server, "active_children", None) or ()):
+            self._child_ended(pid, status)
+        original(blocking=blocking)
+
+    def _handle_worker_exit(self, original: Callable[..., None], pid: int, status: int) -> None:
+        if status not in _REPORTED:
+            self._child_ended(
+                pid, f"killed by signal {-status}" if status < 0 else f"exited with status {status}"
+            )
+        original(pid, status)
+
+    def _child_ended(self, pid: int, how: str) -> None:
+        error = ChildProcessError(f"the server's child {pid} {how}")
+        self.book.failed(None, error, where="child process")
+
+
+#: What a child exits with that has come to its end, or has reported why it did not.
+_REPORTED = (0, 1)
+
+
+def _ends(pids: Iterable[int]) -> Iterator[tuple[int, str]]:
+    """The children that ended otherwise than a server's do, without collecting them: those that were killed, or left by `os._exit`."""
+    if not hasattr(os, "waitid") or not _any_ended():
+        return
+    for pid in list(pids):
+        try:
+            result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            continue
+        if result is None:
+            continue
+        if result.si_code != os.CLD_EXITED:
+            yield pid, f"was killed by {signal.Signals(result.si_status).name}"
+        elif result.si_status not in _REPORTED:
+            yield pid, f"exited with status {result.si_status}"
+
+
+def _any_ended() -> bool:
+    try:
+        return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return False

@@ -1,0 +1,193 @@
+"""`launch`: the one way to put something up, below all fixtures and the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .._support import STOP_TIMEOUT, UsageError, family_of
+from ._kinds import Kind, Unavailable
+from ._running import Running, Setup
+from ._targets import HandlerTarget, InstanceTarget, ServerClassTarget, target_for
+
+if TYPE_CHECKING:
+    from .._support import Address, Family
+    from ._host import Host, Target
+    from ._kinds import HostName
+
+__all__ = ("launch",)
+
+
+def launch(
+    target: Any,
+    *arguments: Any,
+    kind: Kind | str | type | None = None,
+    host: HostName | None = None,
+    address: Address | Family | None = None,
+    tls: bool | str | None = None,
+    timeout: float = STOP_TIMEOUT,
+    transcript: bool = True,
+    attributes: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    **keywords: Any,
+) -> Running:
+    """Put a server up. It serves when this returns, and until `Running.stop` is called or its ``with`` block ends.
+
+    Args:
+        target: What to serve: a request handler class; a whole server class; a server object; a function that gets
+            the socket; an asyncio callback or protocol; or one of the target classes.
+        arguments: For a handler: its kind. For a server class: what follows the address.
+        kind: What kind of server; ThreadingTCPServer if nothing is said (ThreadingUDPServer for a datagram handler). A
+            server class of one's own is taken as it is.
+        host: "thread" or "process"; by default as the kind says, which means a thread unless it forks.
+        address: Where: a (host, port) pair, a path, an abstract name, "127.0.0.1", "::1", or a family's name ("inet",
+            "inet6", "dual", "unix", "abstract"). A free loopback address of the kind's family by default.
+        tls: True, "mutual", or the name of a profile such as "expired".
+        timeout: Seconds that stopping it may take before it is forced.
+        transcript: Whether to record what passes.
+        attributes: For a handler: what to set on its server.
+        options: What only the host understands.
+        keywords: For a server class: further arguments by name.
+
+    Raises:
+        UsageError: What was asked for cannot be; the message says what to do. `UnknownKind` and `Unavailable` among it.
+        AddressInUse: Something else holds the address.
+        OSError: The address could not be bound for another reason.
+    """
+    what, kind = _target(target, arguments, kind, attributes, keywords)
+    chosen = _kind(what, kind, host, address, tls)
+    if (reason := chosen.reason) is not None:
+        raise Unavailable(f"{chosen} cannot be had: {reason}")
+    _check(what, chosen)
+    setup = Setup(
+        target=what,
+        kind=chosen,
+        make_host=_host_maker(what, chosen),
+        address=_place(address),
+        timeout=timeout,
+        recording=transcript,
+        options=options or {},
+    )
+    return Running(setup).start()
+
+
+def _target(
+    target: Any,
+    arguments: tuple[Any, ...],
+    kind: Any,
+    attributes: Mapping[str, Any] | None,
+    keywords: Mapping[str, Any],
+) -> tuple[Target, Any]:
+    if kind is None and len(arguments) == 1 and _is_kind(arguments[0]) and not _is_server_class(target):
+        kind, arguments = arguments[0], ()
+    if _is_server_class(kind) and not _is_server_class(target) and not _is_predefined(kind):
+        # A handler on a server class of one's own.
+        return ServerClassTarget(kind, (target, *arguments), keywords), None
+    if not _is_server_class(target):
+        _refuse_unknown(keywords)
+    what = target_for(target, arguments, keywords)
+    if attributes:
+        if not isinstance(what, HandlerTarget):
+            raise UsageError(f"attributes= is for handlers on a predefined server, and {what.name} is none")
+        what = dataclasses.replace(what, attributes=dict(attributes))
+    return what, kind
+
+
+def _is_kind(thing: object) -> bool:
+    return isinstance(thing, (str, Kind)) or _is_server_class(thing)
+
+
+def _is_server_class(thing: object) -> bool:
+    return isinstance(thing, type) and any(base.__name__ == "BaseServer" for base in thing.__mro__)
+
+
+def _is_predefined(cls: type) -> bool:
+    """Whether a kind says all that there is to say about a server class."""
+    import socketserver
+
+    from .. import servers
+
+    return any(getattr(module, cls.__name__, None) is cls for module in (servers, socketserver))
+
+
+def _refuse_unknown(keywords: Mapping[str, Any]) -> None:
+    for name in keywords:
+        known = [n for n in launch.__annotations__ if n not in ("return", "keywords", "arguments", "target")]
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}=?" if close else f"there is {', '.join(f'{n}=' for n in known)}"
+        raise UsageError(f"launch() knows no {name}=; {hint}")
+
+
+def _kind(target: Any, kind: Any, host: Any, address: Any, tls: Any) -> Kind:
+    chosen = _default_kind(target) if kind is None else Kind.parse(kind)
+    changes: dict[str, Any] = {}
+    if (family := _family(address)) is not None and family != chosen.family:
+        changes["family"] = family
+    if tls is not None:
+        changes["tls"] = tls
+    if host is not None:
+        if host == "thread" and chosen.forks:
+            raise UsageError(
+                f"{chosen} cannot run in a thread: a forked child would inherit the test's own connections, and nobody "
+                "would see them closed"
+            )
+        changes["host"] = host
+    return dataclasses.replace(chosen, **changes) if changes else chosen
+
+
+def _default_kind(target: Any) -> Kind:
+    if isinstance(target, ServerClassTarget):
+        return Kind.parse(target.cls)
+    if isinstance(target, InstanceTarget):
+        return dataclasses.replace(Kind.parse(type(target.instance)), host="thread")
+    return Kind(transport=getattr(target, "transport", None) or "stream")
+
+
+_HOSTS: dict[Any, Family] = {"127.0.0.1": "inet", "localhost": "inet", "::1": "inet6", "::": "dual"}
+_FAMILIES: tuple[Family, ...] = ("inet", "inet6", "dual", "unix", "abstract")
+
+
+def _family(address: Any) -> Family | None:
+    """The family that an address, or what stands for one, is of."""
+    if address is None:
+        return None
+    if address in _FAMILIES:
+        return address  # type: ignore[no-any-return]
+    host = address[0] if isinstance(address, tuple) and address else address
+    if host in _HOSTS:
+        return _HOSTS[host]
+    if isinstance(address, tuple):
+        return "inet6" if ":" in str(host) else "inet"
+    family_of(address)  # refuses what is no address
+    return "abstract" if address[:1] in ("\0", b"\0") else "unix"
+
+
+def _place(address: Any) -> Address | None:
+    """The address itself; None where only its family was said."""
+    if address is None or address in _FAMILIES:
+        return None
+    return (address, 0) if address in _HOSTS else address
+
+
+def _check(target: Any, kind: Kind) -> None:
+    if hasattr(target, "check"):
+        target.check(kind)
+    if kind.tls:
+        from ..tls import profile_for
+
+        profile_for("good" if kind.tls is True else kind.tls)
+
+
+def _host_maker(target: Any, kind: Kind) -> Callable[[], Host]:
+    own = getattr(target, "make_host", None)
+    if own is not None:
+        return own  # type: ignore[no-any-return]
+    if kind.host == "process":
+        from ._process import ProcessHost
+
+        return ProcessHost
+    from ._thread import ThreadHost
+
+    return ThreadHost

@@ -1,0 +1,480 @@
+"""A server that runs: where it is, what it did, what went wrong, and its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from .._support import (
+    DEFAULT_TIMEOUT,
+    STOP_TIMEOUT,
+    Deadline,
+    HandlerFailed,
+    SocketDirectory,
+    StillRunning,
+    UsageError,
+    bound_socket,
+    format_address,
+)
+from ..transcript import Failure, Transcript
+from ._errors import Errors, ErrorTypes, ExpectedError, HandlerError
+from ._host import Plan
+
+if TYPE_CHECKING:
+    from .._support import Address
+    from ..tls import ClientCredential, ServerCredential
+    from ._host import Host, Target
+    from ._kinds import Kind
+
+__all__ = ("Running", "Setup")
+
+#: Seconds that a handler may go on with a client of ours that the test has left open, before that client is closed.
+_CLIENT_GRACE = 0.25
+
+#: Where to reach a server that listens on all addresses.
+_REACHABLE = {"::": "::1", "0.0.0.0": "127.0.0.1"}  # noqa: S104 - looked up, not bound
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What `launch` was asked for.
+
+    Attributes:
+        target: What is served.
+        kind: Of what kind.
+        make_host: Makes the host.
+        address: Where, if that was said.
+        timeout: Seconds that a stop may take.
+        recording: Whether there is a transcript.
+        options: What only the host understands.
+    """
+
+    target: Target
+    kind: Kind
+    make_host: Callable[[], Host]
+    address: Address | None = None
+    timeout: float = STOP_TIMEOUT
+    recording: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Running:
+    """A server under test, from `launch` to `stop`. As a context manager it is stopped at the end of the block.
+
+    Attributes:
+        kind: What kind of server it is.
+        errors: What went wrong at the server and was not claimed. What is still here at the end fails the test.
+        transcript: Everything that passed; None if recording is off.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self.kind: Kind = setup.kind
+        self.errors = Errors()
+        self.transcript: Transcript | None = Transcript() if setup.recording else None
+        self._host: Host = setup.make_host()
+        self._setup = setup
+        self._directory: SocketDirectory | None = None
+        self._address: Address | None = None
+        self._clients: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._closed_clients: set[Any] = set()
+        self._running = False
+        self._lock = threading.RLock()
+        self._server_tls: ServerCredential | None = None
+        self._client_tls: ClientCredential | None = None
+        self._forced: list[str] = []
+
+    # -- where it is
+
+    @property
+    def target(self) -> Target:
+        """What is served."""
+        return self._setup.target
+
+    @property
+    def address(self) -> Address:
+        """Where clients reach it: a pair, a path, or an abstract name."""
+        if self._address is None:
+            raise UsageError("the server was not started")
+        return self._address
+
+    @property
+    def host(self) -> str:
+        """The host of its address.
+
+        Raises:
+            UsageError: It has none: it is a Unix socket.
+        """
+        return str(self._inet("host")[0])
+
+    @property
+    def port(self) -> int:
+        """The port of its address.
+
+        Raises:
+            UsageError: It has none: it is a Unix socket.
+        """
+        return int(self._inet("port")[1])
+
+    @property
+    def path(self) -> str:
+        """The path of its Unix socket.
+
+        Raises:
+            UsageError: It has none: it is not a Unix socket, or an abstract one.
+        """
+        address = self.address
+        if isinstance(address, tuple) or os.fsencode(address)[:1] == b"\0":
+            raise UsageError(f"{self} has no path; its address is {format_address(address)}")
+        return os.fsdecode(address)
+
+    def _inet(self, what: str) -> tuple[Any, ...]:
+        address = self.address
+        if not isinstance(address, tuple):
+            raise UsageError(f"{self} has no {what}; its address is {format_address(address)}")
+        return address
+
+    @property
+    def server(self) -> Any:
+        """The server object, if it runs in this process; otherwise None."""
+        return self._host.server
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process, if it is not this one."""
+        return self._host.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not stopped."""
+        return self._running
+
+    def __repr__(self) -> str:
+        place = format_address(self._address) if self._address is not None else "nowhere yet"
+        return f"<{self.kind} serving {self.target.name} on {place}{'' if self._running else ', stopped'}>"
+
+    __str__ = __repr__
+
+    # -- its life
+
+    def start(self) -> Self:
+        """Start it; done by `launch`.
+
+        Raises:
+            AddressInUse: Something else holds the address.
+            UsageError: It runs already, or the target cannot be served like that.
+        """
+        with self._lock:
+            if self._running:
+                raise UsageError(f"{self} runs already")
+            try:
+                self._start(self._setup.address)
+            except BaseException:
+                self._release()
+                raise
+        return self
+
+    def _start(self, wanted: Address | None) -> None:
+        setup = self._setup
+        listener = None
+        if not setup.target.binds:
+            listener = self._bind(wanted)
+        elif wanted is None:
+            wanted = self._free_address()
+        self._prepare_tls(wanted if listener is None else listener.getsockname())
+        plan = Plan(
+            target=setup.target,
+            kind=setup.kind,
+            observer=_Observer(self),
+            listener=listener,
+            address=wanted,
+            tls=self._server_tls,
+            timeout=setup.timeout,
+            options=setup.options,
+        )
+        try:
+            self._host.start(plan)
+        except BaseException:
+            if listener is not None:
+                listener.close()
+            raise
+        self._address = self._host.address
+        self._running = True
+
+    def _bind(self, wanted: Address | None) -> socket.socket:
+        kind = self.kind
+        directory = self._socket_directory() if kind.family == "unix" and wanted is None else None
+        return bound_socket(kind.transport, kind.family, address=wanted, directory=directory)
+
+    def _free_address(self) -> Address | None:
+        """Where a target that binds its own socket finds a free address."""
+        if self.kind.family == "unix":
+            return self._socket_directory().path()
+        if self.kind.family == "abstract":
+            return f"\0servertest-{os.getpid()}-{os.urandom(8).hex()}"
+        return {"inet": "127.0.0.1", "inet6": "::1", "dual": "::"}[self.kind.family], 0
+
+    def _socket_directory(self) -> SocketDirectory:
+        if self._directory is None:
+            self._directory = SocketDirectory()
+        return self._directory
+
+    def _prepare_tls(self, address: Address | None) -> None:
+        if not self.kind.tls or self._server_tls is not None:
+            return
+        from ..tls import shared_authority
+
+        profile = "good" if self.kind.tls is True else self.kind.tls
+        authority = shared_authority()
+        self._server_tls = authority.server_credential(address, profile)
+        self._client_tls = authority.client_credential(profile)
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Stop it: nothing more is accepted, connections see end of file, handlers end, everything is closed.
+
+        Immediate in the good case. Handlers that are busy get until the deadline; whatever still runs then is
+        described and forced. Errors that nobody has claimed are raised here. The second time nothing happens.
+
+        Args:
+            timeout: Seconds, instead of those given to `launch`.
+
+        Raises:
+            StillRunning: Something had to be forced, or could not even be forced; the message says what it was doing.
+            HandlerFailed: The server had errors that were not claimed. If both, the former, caused by the latter.
+        """
+        with self._lock:
+            try:
+                self._halt(timeout)
+            finally:
+                self._release()
+            self._raise_what_is_left()
+
+    def _halt(self, timeout: float | None) -> None:
+        if not self._running:
+            return
+        self._running = False
+        seconds = self._setup.timeout if timeout is None else timeout
+        with self._closing_clients():
+            self._forced += self._host.stop(Deadline(seconds, f"{self} to stop"))
+
+    @contextlib.contextmanager
+    def _closing_clients(self) -> Any:
+        """Close the clients that the test has left open: after the stop, or if they hold it up, a moment after its beginning."""
+        left = [client for client in self._clients if not client.closed]
+        if not left:
+            yield
+            return
+        timer = threading.Timer(_CLIENT_GRACE, self._close_clients, args=(left,))
+        timer.daemon = True
+        timer.name = "servertest closes clients"
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+            self._close_clients(left)
+
+    def _close_clients(self, clients: list[Any]) -> None:
+        for client in clients:
+            self._closed_clients.add(client.local_address)
+            client.close()
+
+    def _release(self) -> None:
+        self._remove_path()
+        directory, self._directory = self._directory, None
+        if directory is not None:
+            directory.close()
+
+    def _remove_path(self) -> None:
+        """Remove the path that was given; those in our own directory go with it."""
+        address = self._address
+        if self.kind.family != "unix" or address is None or isinstance(address, tuple) or self._running:
+            return
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(address)
+
+    def restart(self) -> None:
+        """Stop it and start it again on the same address. Errors and transcript go on; between the two, clients are refused.
+
+        Also after `stop`, as far as nobody else has taken the address meanwhile.
+
+        Raises:
+            UsageError: The target cannot be made twice.
+            AddressInUse: Somebody else has taken the address.
+        """
+        if not self._setup.target.repeatable:
+            raise UsageError(
+                f"{self} cannot be restarted: {self.target.name} was made by somebody else; give its class"
+            )
+        with self._lock:
+            address = self.address
+            self._halt(None)
+            self._remove_path()
+            if self._directory is None and isinstance(address, str) and address[:1] not in ("", "\0"):
+                os.makedirs(os.path.dirname(address), mode=0o700, exist_ok=True)
+            self._host = self._setup.make_host()
+            self._start(address)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.stop()
+        except (HandlerFailed, StillRunning) as failure:
+            if error is None:
+                raise
+            # What the block raised is what the reader looks for first; mostly it is a consequence of this.
+            error.add_note(f"{type(failure).__name__}: {failure}")
+
+    # -- talking to it
+
+    def connect(self, **options: Any) -> Any:
+        """A client that is connected to it: a `StreamClient`, or a `DatagramClient` if it serves datagrams.
+
+        With TLS it trusts the server's certificate, and presents one of its own if the profile says so. When one of its
+        deadlines passes, the error shows what the server was doing. A client that is still open when the server is
+        stopped is closed then.
+
+        Args:
+            options: As for the client's own ``connect``: timeout, source, tls, server_hostname, ... With ``tls=None`` it
+                speaks plain text to a TLS server. ``host`` replaces the host, for dual-stack servers.
+        """
+        from ..clients import connect
+
+        address, settings = self._client_options(options)
+        client = connect(address, transport=self.kind.transport, **settings)
+        self._clients.add(client)
+        return client
+
+    async def connect_async(self, **options: Any) -> Any:
+        """As `connect`, for asyncio: an `AsyncStreamClient` or an `AsyncDatagramClient`."""
+        from ..clients import connect_async
+
+        address, settings = self._client_options(options)
+        return await connect_async(address, transport=self.kind.transport, **settings)
+
+    def _client_options(self, options: dict[str, Any]) -> tuple[Address, dict[str, Any]]:
+        settings = {"on_deadline": self.dump, **options}
+        address = self.address
+        if isinstance(address, tuple):
+            host = settings.pop("host", None) or _REACHABLE.get(address[0], address[0])
+            address = (host, *address[1:])
+        if self._client_tls is not None:
+            settings.setdefault("tls", self._client_tls.client_context())
+        return address, settings
+
+    def client_context(self) -> Any:
+        """An `ssl.SSLContext` for clients of other libraries: it trusts this server's certificate.
+
+        Raises:
+            UsageError: The server speaks no TLS.
+        """
+        if self._client_tls is None:
+            raise UsageError(f"{self} speaks no TLS: launch it with tls=True")
+        return self._client_tls.client_context()
+
+    # -- what went wrong
+
+    def expects_error(
+        self,
+        types: ErrorTypes = Exception,
+        match: str | re.Pattern[str] | None = None,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> ExpectedError:
+        """A block in which the server is meant to raise. The error is claimed: it does not fail the test.
+
+        Args:
+            types: A class of exceptions, or several.
+            match: A pattern to be found in the exception's text.
+            timeout: Seconds to wait for the error at the end of the block.
+
+        Raises:
+            Mismatch: At the end of the block, if no such error has come.
+        """
+        return ExpectedError(self.errors, types, match, timeout)
+
+    def _take_error(self, error: HandlerError) -> None:
+        if self.transcript is not None:
+            self.transcript.add(
+                Failure(
+                    self.transcript.now(),
+                    error.connection,
+                    error.where,
+                    error.type_name,
+                    error.message,
+                    error.traceback_text,
+                )
+            )
+        if not self._comes_from_closing(error):
+            self.errors.add(error)
+
+    def _comes_from_closing(self, error: HandlerError) -> bool:
+        """Whether a handler merely noticed that the stop had closed the client which the test left open."""
+        return bool(self._closed_clients) and isinstance(error.exception, ConnectionError | EOFError)
+
+    def _raise_what_is_left(self) -> None:
+        forced, self._forced = self._forced, []
+        errors = self.errors.clear()
+        failure = self._failure(errors) if errors else None
+        if forced:
+            raise StillRunning(f"{self} had to be forced to stop:\n" + "\n".join(forced)) from failure
+        if failure is not None:
+            raise failure from failure.__cause__
+
+    def _failure(self, errors: list[HandlerError]) -> HandlerFailed:
+        count = f"{len(errors)} errors" if len(errors) > 1 else "an error"
+        lines = [f"{count} at {self} which the test did not claim"]
+        for number, error in enumerate(errors, 1):
+            lines += [f"[{number}] {error}", error.traceback_text.rstrip()]
+        lines += self._conversations({error.connection for error in errors if error.connection})
+        first = errors[0].type_name.rpartition(".")[2]
+        lines.append(
+            f"If it is meant to happen: with server.expects_error({first}): ..., or server.errors.pop()."
+        )
+        failure = HandlerFailed("\n".join(lines))
+        exceptions = [error.exception for error in errors]
+        failure.__cause__ = (
+            exceptions[0] if len(exceptions) == 1 else BaseExceptionGroup(lines[0], exceptions)
+        )
+        return failure
+
+    def _conversations(self, numbers: set[int]) -> list[str]:
+        if self.transcript is None or not numbers:
+            return []
+        events = [event for event in self.transcript.events if event.connection in numbers]
+        return [Transcript.from_events(events).render()]
+
+    def dump(self) -> str:
+        """What the server is doing now: connections with state and last bytes, threads with stacks, children."""
+        state = "running" if self._running else "stopped"
+        lines = [f"{self.kind} serving {self.target.name} on {format_address(self._address)}: {state}"]
+        if self._running:
+            lines.append(self._host.dump())
+        lines += [f"error: {error}" for error in self.errors]
+        return "\n".join(line for line in lines if line)
+
+
+class _Observer:
+    """The observer in the test's own process."""
+
+    def __init__(self, running: Running) -> None:
+        self._running = weakref.ref(running)
+        self.transcript = running.transcript
+
+    def failed(self, error: HandlerError) -> None:
+        """Keep the error for the test."""
+        running = self._running()
+        if running is not None:
+            running._take_error(error)  # noqa: SLF001 - a part of it

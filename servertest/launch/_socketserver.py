@@ -1,0 +1,278 @@
+"""Servers in the style of `socketserver`, as servables: ours and the standard module's, and subclasses of either.
+
+A stop takes effect at once. Servers built on `servertest.servers` notice the flag that `shutdown` sets as soon as it is set; for
+those built on the standard module, `InterruptibleListener` makes them. A class with a `shutdown` of its own has it called as
+well, in a thread, as it may wait.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+from ._active import ActivityBook, stack_of
+from ._instrument import Instrument, is_ours, method_of
+from ._wakeup import InterruptibleListener, Wakeup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import FrameType
+
+    from .._support import Address, Deadline
+    from ._handshake import Handshake
+    from ._host import Plan
+
+__all__ = ("SocketServerServable", "adopt")
+
+#: How often a foreign loop looks at its flag where nothing can wake it: in seconds.
+_POLL_INTERVAL = 0.02
+
+#: Seconds that a hook of somebody's own may take to come back once everything else has ended.
+_HOOK_GRACE = 1.0
+
+_FLAG = "_BaseServer__shutdown_request"
+
+
+class SocketServerServable:
+    """A server object with `serve_forever`, `server_close` and the methods in between."""
+
+    def __init__(self, server: Any, plan: Plan) -> None:
+        self.server = server
+        self._book = ActivityBook(plan.observer)
+        self._wakeup = Wakeup() if plan.tls is not None or not is_ours(server) else None
+        self._listener: InterruptibleListener | None = None
+        self._pid = os.getpid()
+        self._thread: threading.Thread | None = None
+        self._shutdown: threading.Thread | None = None
+        self._instrument = Instrument(server, self._book, self._handshake(plan))
+        self._prepare_threads()
+        if plan.kind.transport == "datagram":
+            server.socket = self._book.observe_datagrams(server.socket)
+
+    def _handshake(self, plan: Plan) -> Handshake | None:
+        if plan.tls is None:
+            return None
+        from ._handshake import Handshake
+
+        assert self._wakeup is not None
+        return Handshake(plan.tls, self._wakeup)
+
+    def _prepare_threads(self) -> None:
+        # A handler that cannot be stopped must not keep the interpreter from ending. Whoever has not ended in time is
+        # found here, so that nothing is lost by the class's own waiting, which knows no limit.
+        if hasattr(self.server, "daemon_threads"):
+            self.server.daemon_threads = True
+
+    @property
+    def address(self) -> Address:
+        """Where clients reach it."""
+        return cast("Address", self.server.server_address)
+
+    # -- serving
+
+    def serve(self) -> None:
+        """Run the server's own loop until it is stopped."""
+        self._thread = threading.current_thread()
+        previous = self._take_sigterm()
+        try:
+            self._serve_forever()
+        except BaseException as error:
+            if (
+                error is not self._book.fatal
+            ):  # else the handler's error, which was reported, has ended the loop
+                raise
+        finally:
+            if previous is not None:
+                signal.signal(signal.SIGTERM, previous)
+
+    def _serve_forever(self) -> None:
+        if is_ours(self.server):
+            self.server.serve_forever()
+        elif InterruptibleListener.possible(getattr(self.server, "socket", None)):
+            assert self._wakeup is not None
+            self._listener = InterruptibleListener(self.server.socket, self._wakeup)
+            self.server.fileno = self._listener.fileno
+            self.server.serve_forever()
+        elif method_of(self.server, "serve_forever") == "BaseServer":
+            self.server.serve_forever(poll_interval=_POLL_INTERVAL)
+        else:
+            self.server.serve_forever()
+
+    def _take_sigterm(self) -> Any:
+        """Let children that the server forks end their input at SIGTERM; they inherit the handler.
+
+        Returns:
+            The handler before; None if this is not the place for it.
+        """
+        forks = hasattr(self.server, "active_children")
+        if not forks or threading.current_thread() is not threading.main_thread():
+            return None
+        previous = signal.getsignal(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, functools.partial(self._on_sigterm, previous))
+        return previous
+
+    def _on_sigterm(self, previous: Any, number: int, frame: FrameType | None) -> None:
+        self.stop()
+        if os.getpid() == self._pid and callable(previous):
+            previous(number, frame)
+
+    # -- stopping
+
+    def stop(self) -> None:
+        """Ask the loop to end, and let all connections see end of file."""
+        setattr(self.server, _FLAG, True)
+        if self._wakeup is not None:
+            self._wakeup.fire()
+        if os.getpid() == self._pid:
+            self._call_own_shutdown()
+            _signal_all(self._children, signal.SIGTERM)
+        self._book.stop()
+
+    def _call_own_shutdown(self) -> None:
+        if self._shutdown is None and method_of(self.server, "shutdown") not in ("", "BaseServer"):
+            self._shutdown = self._start(self.server.shutdown, "shutdown")
+
+    def _start(self, hook: Callable[[], object], name: str) -> threading.Thread:
+        """Call a hook of the server's class in a thread that can be left behind."""
+        thread = threading.Thread(
+            target=self._call, args=(hook, name), name=f"servertest {name}", daemon=True
+        )
+        thread.start()
+        return thread
+
+    def _call(self, hook: Callable[[], object], name: str) -> None:
+        try:
+            hook()
+        except BaseException as error:  # noqa: BLE001 - somebody's own code; reported, and the rest goes on
+            self._book.failed(None, error, where=name)
+
+    @property
+    def _children(self) -> Iterable[int]:
+        return tuple(getattr(self.server, "active_children", None) or ())
+
+    def close(self, deadline: Deadline) -> list[str]:
+        """Wait for handlers and children, force what is left, close the server."""
+        self.stop()
+        forced = self._book.drain(deadline) + self._end_children(deadline)
+        if forced:
+            forced += self._await(self._start(self.server.server_close, "server_close"))
+        else:
+            self._call(self.server.server_close, "server_close")
+        if self._shutdown is not None:
+            forced += self._await(self._shutdown)
+        self._join_handlers(deadline)
+        self._release()
+        return forced
+
+    def _await(self, hook: threading.Thread) -> list[str]:
+        hook.join(_HOOK_GRACE)
+        if not hook.is_alive():
+            return []
+        return [f"{type(self.server).__name__}: a hook does not return: {hook.name}\n{stack_of(hook)}"]
+
+    def _end_children(self, deadline: Deadline) -> list[str]:
+        pids = self._children
+        if not pids or not _wait_for(pids, deadline.remaining()):
+            return []
+        from ._dump import describe_children
+
+        left = _wait_for(pids, 0)
+        forced = [f"child did not end:\n  {describe_children([pid])}" for pid in left]
+        _signal_all(left, signal.SIGKILL)
+        _wait_for(left, _HOOK_GRACE)
+        return forced
+
+    def _join_handlers(self, deadline: Deadline) -> None:
+        """Threads that live for one request end just after it; those that cannot be ended were reported before."""
+        stuck = {activity.thread for activity in self._book}
+        for thread in list(self._instrument.threads):
+            if thread not in stuck and thread is not threading.current_thread():
+                thread.join(max(deadline.remaining() or 0.0, _HOOK_GRACE))
+
+    def _release(self) -> None:
+        self._instrument.remove()
+        vars(self.server).pop("fileno", None)
+        if self._listener is not None:
+            self._listener.close()
+        if self._wakeup is not None:
+            self._wakeup.close()
+
+    # -- telling
+
+    def describe(self) -> str:
+        """Its connections with their threads, and its children."""
+        parts = [self._book.describe()]
+        if self._thread is not None and all(activity.thread is not self._thread for activity in self._book):
+            parts.append(f"the serving loop:\n{stack_of(self._thread)}")
+        if self._children:
+            from ._dump import describe_children
+
+            parts.append(describe_children(self._children))
+        return "\n".join(part for part in parts if part)
+
+
+def _signal_all(pids: Iterable[int], number: int) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            pass  # it has ended, and somebody has taken notice
+
+
+def _wait_for(pids: Iterable[int], seconds: float | None) -> list[int]:
+    """Wait until children have ended, without collecting them; returns those that have not in time."""
+    end = None if seconds is None else time.monotonic() + seconds
+    left = [pid for pid in pids if not _has_ended(pid)]
+    while left:
+        rest = None if end is None else max(0.0, end - time.monotonic())
+        if not _wait_for_one(left[0], rest):
+            return [pid for pid in left if not _has_ended(pid)]
+        left = [pid for pid in left if not _has_ended(pid)]
+    return []
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a child has ended. It stays to be collected where the system can tell without that (macOS from 3.13)."""
+    try:
+        if not hasattr(os, "waitid"):
+            return os.waitpid(pid, os.WNOHANG)[0] == pid
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
+
+
+def _wait_for_one(pid: int, seconds: float | None) -> bool:
+    """Whether a child has ended in time. Without pidfd_open(2) (Linux 5.3) it is asked again and again."""
+    try:
+        fd = os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return _ask_for_one(pid, seconds)
+    try:
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        return bool(poll.poll(None if seconds is None else seconds * 1000))
+    finally:
+        os.close(fd)
+
+
+def _ask_for_one(pid: int, seconds: float | None) -> bool:
+    end = None if seconds is None else time.monotonic() + seconds
+    while not _has_ended(pid):
+        if end is not None and time.monotonic() >= end:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+def adopt(server: Any, listener: socket.socket) -> None:
+    """Put a socket that is bound already in the place of a server's own, which was not bound yet."""
+    server.socket.close()
+    server.socket = listener
+    server.address_family = listener.family
+    server.server_address = listener.getsockname()
