@@ -23,6 +23,7 @@ from ._tiny import (
     look_with_http,
     look_with_openssl,
     look_with_ssl,
+    part,
     reply_in_http,
 )
 
@@ -199,6 +200,16 @@ def test_a_ragged_end_is_hidden_from_clients_that_do_not_ask(ca: Authority) -> N
     ):
         tls.sendall(b"hi\n")
         assert (tls.recv(100), tls.recv(100)) == (b"HI\n", b"")
+
+
+def test_a_ragged_end_is_hidden_from_http_without_a_length(ca: Authority) -> None:
+    def reply(tls: ssl.SSLSocket) -> None:
+        tls.recv(65536)
+        tls.sendall(b"HTTP/1.0 200 OK\r\n\r\nhalf of it")
+        part(tls)
+
+    with TinyServer(ca.server_credential(ADDRESS, "ragged-eof"), reply) as server:
+        assert look_with_http(server.address, ca.client_context()) == Seen("read", None, b"half of it")
 
 
 def test_the_names_that_were_promised() -> None:
