@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from .._support import format_address, preview
 from ..transcript import Recorder, Transcript
 from ._errors import HandlerError
+from ._wakeup import Latch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,7 +157,7 @@ class ActivityBook:
         #: What left a handler and is no `Exception`: it ends a serving loop, and was reported already.
         self.fatal: BaseException | None = None
         self._open: dict[int, Activity] = {}
-        self._idle = threading.Event()
+        self._idle = Latch()
 
     def __iter__(self) -> Iterator[Activity]:
         return iter(list(self._open.values()))
@@ -191,7 +192,7 @@ class ActivityBook:
 
     def _look_whether_idle(self) -> None:
         if self.stopping and not self._unfinished():
-            self._idle.set()
+            self._idle.open()
 
     def forget_closed(self) -> None:
         """Strike out what was closed without a word."""

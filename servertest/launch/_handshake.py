@@ -51,6 +51,7 @@ class Handshake:
             activity.request = plain
             self._record_end(book, activity)
             raise
+        activity.request = secured
         activity.request = book.observe(secured, activity.number)
         if book.stopping:
             activity.end_input()  # the stop came while there was no socket

@@ -7,6 +7,7 @@ well, in a thread, as it may wait.
 
 from __future__ import annotations
 
+import _thread
 import functools
 import os
 import select
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ._active import ActivityBook, stack_of
 from ._instrument import Instrument, is_ours, method_of
-from ._wakeup import InterruptibleListener, Wakeup
+from ._wakeup import InterruptibleListener, Latch, Wakeup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -49,7 +50,7 @@ class SocketServerServable:
         self._listener: InterruptibleListener | None = None
         self._pid = os.getpid()
         self._thread: threading.Thread | None = None
-        self._shutdown: threading.Thread | None = None
+        self._shutdown: Latch | None = None
         self._instrument = Instrument(server, self._book, self._handshake(plan))
         self._prepare_threads()
         if plan.kind.transport == "datagram":
@@ -136,7 +137,13 @@ class SocketServerServable:
 
     def _call_own_shutdown(self) -> None:
         if self._shutdown is None and method_of(self.server, "shutdown") not in ("", "BaseServer"):
-            self._shutdown = self._start(self.server.shutdown, "shutdown")
+            self._shutdown = Latch()
+            # Below threading, whose locks a signal handler must not touch.
+            _thread.start_new_thread(self._run_own_shutdown, (self._shutdown,))
+
+    def _run_own_shutdown(self, done: Latch) -> None:
+        self._call(self.server.shutdown, "shutdown")
+        done.open()
 
     def _start(self, hook: Callable[[], object], name: str) -> threading.Thread:
         """Call a hook of the server's class in a thread that can be left behind."""
@@ -164,8 +171,8 @@ class SocketServerServable:
             forced += self._await(self._start(self.server.server_close, "server_close"))
         else:
             self._call(self.server.server_close, "server_close")
-        if self._shutdown is not None:
-            forced += self._await(self._shutdown)
+        if self._shutdown is not None and not self._shutdown.wait(_HOOK_GRACE):
+            forced.append(f"{type(self.server).__name__}.shutdown() does not return")
         self._join_handlers(deadline)
         self._release()
         return forced

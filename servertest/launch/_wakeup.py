@@ -1,4 +1,4 @@
-"""A descriptor that becomes readable once and for all when a server is stopped, and a listener that it can interrupt."""
+"""What a stop uses to tell others, at once and from anywhere, also from a signal handler."""
 
 from __future__ import annotations
 
@@ -6,9 +6,36 @@ import contextlib
 import os
 import select
 import socket
+import threading
 from typing import Any
 
-__all__ = ("InterruptibleListener", "Wakeup")
+__all__ = ("InterruptibleListener", "Latch", "Wakeup")
+
+
+class Latch:
+    """Closed until it is opened, and open ever after.
+
+    As `threading.Event`, but a signal handler may open it even while it interrupts the very thread that is just about to:
+    there is no inner lock that both would want.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def open(self) -> None:
+        """Let all through who wait, and who come."""
+        with contextlib.suppress(RuntimeError):  # open already
+            self._lock.release()
+
+    def wait(self, seconds: float | None) -> bool:
+        """Whether it is open, or is opened in time."""
+        opened = self._lock.acquire(timeout=-1 if seconds is None else seconds)
+        if opened:
+            self.open()
+        return opened
 
 
 class Wakeup:
