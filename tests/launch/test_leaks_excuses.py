@@ -1,0 +1,319 @@
+"""What appears in a test and is nobody's leak; and that each excuse covers no more than it should."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import logging.handlers
+import multiprocessing.resource_tracker
+import os
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from servertest.launch import _leak_excuses
+from servertest.launch._kernel import SocketFacts
+from servertest.launch._leaks import (
+    Snapshot,
+    compare,
+    register_own_fd,
+    register_own_pid,
+    register_own_thread,
+    unregister_own_fd,
+    unregister_own_pid,
+    wait_clean,
+)
+
+SHORT = 0.03
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def before() -> Snapshot:
+    return Snapshot.take()
+
+
+def kinds(before: Snapshot) -> list[str]:
+    """What is blamed, without waiting for anything."""
+    return sorted(leak.kind for leak in compare(before, Snapshot.take()))
+
+
+# -- our own
+
+
+def test_own_thread(before: Snapshot) -> None:
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait, daemon=True)
+    thread.start()
+
+    assert kinds(before) == ["thread"]
+    register_own_thread(thread)
+    assert wait_clean(before) == []
+    over.set()
+    thread.join()
+
+
+def test_own_descriptor_until_its_number_is_used_again(before: Snapshot, stack: ExitStack) -> None:
+    own = socket.socket()
+    number = own.fileno()
+    register_own_fd(number)
+    assert wait_clean(before) == []
+
+    own.close()
+    other = stack.enter_context(closing(socket.socket()))
+    assert other.fileno() == number
+    assert kinds(before) == ["socket"]
+    register_own_fd(number)
+    unregister_own_fd(number)
+    assert kinds(before) == ["socket"]
+
+
+def test_registering_a_closed_descriptor_is_refused() -> None:
+    number = os.dup(0)
+    os.close(number)
+
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        register_own_fd(number)
+
+
+def test_own_process_running_and_exited(before: Snapshot) -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        register_own_pid(process.pid)
+        assert kinds(before) == ["pipe"]
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert kinds(before) == ["pipe"]
+        unregister_own_pid(process.pid)
+        assert kinds(before) == ["pipe", "zombie"]
+
+
+def test_a_later_process_of_the_same_number_is_not_ours(before: Snapshot) -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        register_own_pid(process.pid)
+        _leak_excuses._own_pids[process.pid] -= 1  # as if it had started earlier
+        assert kinds(before) == ["child process", "pipe"]
+        unregister_own_pid(process.pid)
+
+
+# -- threads of others
+
+
+def start_in(file: str, *, raw: bool) -> threading.Event:
+    """Start a thread that parks in code of a given file; setting the event ends it."""
+    import _thread
+
+    begun, over = threading.Event(), threading.Event()
+    names: dict[str, Callable[[], None]] = {}
+    code = compile("def work():\n  begin()\n  wait()", file, "exec")
+    exec(code, {"begin": begun.set, "wait": over.wait}, names)
+    if raw:
+        _thread.start_new_thread(names["work"], ())
+    else:
+        threading.Thread(target=names["work"], daemon=True).start()
+    assert begun.wait(10)
+    return over
+
+
+SITE = "/v/lib/python3.11/site-packages"
+
+
+@pytest.mark.parametrize(
+    ("file", "raw", "expected"),
+    [
+        (f"{SITE}/execnet/gateway_base.py", True, []),
+        (f"{SITE}/execnet/gateway_base.py", False, []),
+        (f"{SITE}/pytest_timeout.py", False, []),
+        (f"{SITE}/trio/_core/_thread_cache.py", False, []),
+        (f"{SITE}/anyio/_backends/_asyncio.py", False, []),
+        (f"{SITE}/somebody/else.py", True, ["thread"]),
+        (f"{SITE}/somebody/else.py", False, ["thread"]),
+        ("/home/execnet/app.py", False, ["thread"]),
+    ],
+)
+def test_threads_of_tools(before: Snapshot, file: str, raw: bool, expected: list[str]) -> None:
+    over = start_in(file, raw=raw)
+    found = kinds(before)
+    over.set()
+
+    assert found == expected
+    assert wait_clean(before, 10) == []
+
+
+def test_a_job_on_a_pools_thread_is_a_leak(before: Snapshot) -> None:
+    """Only idle workers of trio and anyio are excused."""
+    begun, over = threading.Event(), threading.Event()
+
+    def job() -> None:
+        begun.set()
+        over.wait()
+
+    names: dict[str, Callable[[], None]] = {}
+    exec(compile("def work(): job()", f"{SITE}/trio/_core/_thread_cache.py", "exec"), {"job": job}, names)
+    threading.Thread(target=names["work"]).start()
+    assert begun.wait(10)
+    found = kinds(before)
+    over.set()
+
+    assert found == ["thread"]
+    assert wait_clean(before, 10) == []
+
+
+def test_timer_of_pytest_timeout(before: Snapshot) -> None:
+    from pytest_timeout import timeout_timer  # type: ignore[import-untyped]
+
+    for function, expected in ((timeout_timer, []), (print, ["thread"])):
+        timer = threading.Timer(60, function)
+        timer.start()
+        found = kinds(before)
+        timer.cancel()
+        timer.join()
+        assert found == expected
+
+
+def test_more_workers_of_an_older_pool(stack: ExitStack) -> None:
+    older = stack.enter_context(ThreadPoolExecutor(4))
+    older.submit(int).result()
+    before = Snapshot.take()
+    both_run = threading.Barrier(2)
+    for done in [older.submit(both_run.wait, 10) for _ in range(2)]:
+        done.result()
+    assert len(older._threads) == 2
+    assert wait_clean(before, 10) == []
+
+    newer = stack.enter_context(ThreadPoolExecutor(1))
+    newer.submit(int).result()
+    assert kinds(before) == ["worker thread"]
+
+
+def test_default_executor_of_an_older_loop(stack: ExitStack) -> None:
+    loop = stack.enter_context(closing(asyncio.new_event_loop()))
+    before = Snapshot.take()
+    loop.run_until_complete(loop.run_in_executor(None, int))
+
+    assert wait_clean(before, 10) == []
+
+    newer = stack.enter_context(closing(asyncio.new_event_loop()))
+    newer.run_until_complete(newer.run_in_executor(None, int))
+    assert kinds(before) == ["event loop", "worker thread"]
+
+
+# -- descriptors of others
+
+
+@pytest.mark.parametrize("path", ["/dev/null", "/dev/urandom"])
+def test_devices_that_are_opened_once_and_for_all(before: Snapshot, path: str) -> None:
+    with open(path, "rb"):
+        assert wait_clean(before) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (".hypothesis/examples/ab", []),
+        (".coverage.host.1.x", []),
+        ("hypothesis/ab", ["file"]),
+        ("x.coverage", ["file"]),
+    ],
+)
+def test_files_of_tools(before: Snapshot, tmp_path: Path, name: str, expected: list[str]) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb"):
+        assert kinds(before) == expected
+
+
+def test_resolver(before: Snapshot) -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.connect(("127.0.0.1", 53))
+        assert wait_clean(before) == []
+        sock.connect(("127.0.0.1", 54))
+        assert kinds(before) == ["socket"]
+
+
+def test_sockets_of_the_c_library() -> None:
+    def excused(peer: object) -> bool:
+        return _leak_excuses._is_one_off(SocketFacts(7, "Unix stream", "", peer))
+
+    assert excused("/run/systemd/resolve/io.systemd.Resolve")
+    assert excused("/var/run/nscd/socket")
+    assert excused("/var/lib/sss/pipes/nss")
+    assert excused("/dev/log")
+    assert not excused("/tmp/run/systemd/x")
+    assert not excused(b"\0/dev/log")
+    assert not excused("")
+
+
+def test_log_file_of_a_handler_in_place(before: Snapshot, tmp_path: Path) -> None:
+    logger = logging.getLogger("servertest.tests.leaks")
+    handler = logging.FileHandler(tmp_path / "log")
+    assert kinds(before) == ["file"]
+    logger.addHandler(handler)
+    assert wait_clean(before) == []
+    logger.removeHandler(handler)
+    assert kinds(before) == ["file"]
+    handler.close()
+
+
+def test_log_socket_of_a_handler_in_place(before: Snapshot) -> None:
+    handler = logging.handlers.DatagramHandler("127.0.0.1", 9)
+    with closing(handler):
+        handler.createSocket()
+        assert kinds(before) == ["socket"]
+        logging.getLogger().addHandler(handler)
+        assert wait_clean(before) == []
+        logging.getLogger().removeHandler(handler)
+
+
+def test_helper_of_multiprocessing(monkeypatch: pytest.MonkeyPatch, before: Snapshot) -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as helper:
+        assert helper.stdin is not None
+        assert kinds(before) == ["child process", "pipe"]
+        tracker = SimpleNamespace(_pid=helper.pid, _fd=helper.stdin.fileno())
+        monkeypatch.setattr(multiprocessing.resource_tracker, "_resource_tracker", tracker)
+        assert wait_clean(before) == []
+
+
+def test_redirected_standard_streams(before: Snapshot) -> None:
+    saved = os.dup(1)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 1)
+        try:
+            found = {leak.what.split()[-1] for leak in compare(before, Snapshot.take())}
+        finally:
+            os.dup2(saved, 1)
+            os.close(saved)
+
+    assert "1)" not in found
+    assert wait_clean(before) == []
+
+
+# -- children of others
+
+
+@pytest.mark.filterwarnings("ignore:subprocess:ResourceWarning")
+def test_zombie_of_a_dropped_popen(before: Snapshot) -> None:
+    """The next Popen reaps it."""
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    pid, stdin = process.pid, process.stdin
+    del process
+    assert stdin is not None
+    assert kinds(before) == ["child process", "pipe"]
+    stdin.close()
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert wait_clean(before) == []
+    subprocess.run(["true"], check=True)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
