@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ("Activity", "ActivityBook")
 
 #: Seconds that a handler gets to notice that its connection was shut down under it.
-FORCED_GRACE = 1.0
+FORCED_GRACE = 0.5
 
 
 class Activity:
@@ -349,6 +349,8 @@ class _Tap(Recorder):
 
     def datagram(self, direction: Direction, data: bytes | bytearray | memoryview, address: Any) -> int:
         """Record a datagram, and remember its peer's number."""
+        if not data and not address and self._book.stopping:
+            return 0  # what a receiver gets whose socket is shut down
         number = self._recorder.datagram(direction, data, address)
         self.peers[address] = number
         return number

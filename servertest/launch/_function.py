@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import socket
 import threading
 from typing import TYPE_CHECKING, Any, cast
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
     from ._host import Plan
 
 __all__ = ("FunctionServable",)
-
-
-class _DatagramSocket(socket.socket):
-    """A datagram socket that attributes can be put on."""
 
 
 class FunctionServable:
@@ -55,14 +52,16 @@ class FunctionServable:
     def _datagram_socket(self, plan: Plan) -> socket.socket:
         assert plan.listener is not None
         sock = self._book.observe_datagrams(plan.listener)
-        if type(sock) is socket.socket:
-            # The class itself has no room for attributes.
-            sock = _DatagramSocket(sock.family, sock.type, sock.proto, fileno=sock.detach())
-        for name in ("recv", "recvfrom", "recv_into", "recvfrom_into", "recvmsg"):
-            setattr(sock, name, self._until_stopped(getattr(sock, name)))
+        receiving = ("recv", "recvfrom", "recv_into", "recvfrom_into", "recvmsg")
+        methods = {
+            name: self._until_stopped(getattr(type(sock), name)) for name in receiving if hasattr(sock, name)
+        }
+        # The same object as an instance of a subclass: it is still a socket, and a recording one if it was.
+        sock.__class__ = type("StoppableDatagramSocket", (type(sock),), {"__slots__": (), **methods})
         return sock
 
     def _until_stopped(self, receive: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(receive)
         def receive_until_stopped(*args: Any, **kwargs: Any) -> Any:
             result = None
             try:

@@ -123,6 +123,13 @@ class Target(Protocol):
     def repeatable(self) -> bool:
         """Whether it can be built more than once (a ready-made instance cannot, so it cannot be restarted)."""
 
+    def check(self, kind: Kind) -> None:
+        """Refuse a kind that it does not go with; called before anything is bound.
+
+        Raises:
+            UsageError: The message says which kinds do.
+        """
+
     def build(self, plan: Plan) -> Servable:
         """Make the server.
 

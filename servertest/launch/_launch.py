@@ -171,19 +171,19 @@ def _place(address: Any) -> Address | None:
     return (address, 0) if address in _HOSTS else address
 
 
-def _check(target: Any, kind: Kind) -> None:
-    if hasattr(target, "check"):
-        target.check(kind)
+def _check(target: Target, kind: Kind) -> None:
+    target.check(kind)
     if kind.tls:
         from ..tls import profile_for
 
         profile_for("good" if kind.tls is True else kind.tls)
 
 
-def _host_maker(target: Any, kind: Kind) -> Callable[[], Host]:
-    own = getattr(target, "make_host", None)
-    if own is not None:
-        return own  # type: ignore[no-any-return]
+def _host_maker(target: Target, kind: Kind) -> Callable[[], Host]:
+    if type(target).__name__ == "CommandTarget":
+        from ._command import CommandHost
+
+        return CommandHost
     if kind.host == "process":
         from ._process import ProcessHost
 

@@ -27,6 +27,7 @@ from .._support import (
 from ..transcript import Failure, Transcript
 from ._errors import Errors, ErrorTypes, ExpectedError, HandlerError
 from ._host import Plan
+from ._targets import title_of
 
 if TYPE_CHECKING:
     from .._support import Address
@@ -158,9 +159,10 @@ class Running:
 
     def __repr__(self) -> str:
         place = format_address(self._address) if self._address is not None else "nowhere yet"
-        return f"<{self.kind} serving {self.target.name} on {place}{'' if self._running else ', stopped'}>"
+        return f"<{title_of(self.target, self.kind)} on {place}{'' if self._running else ', stopped'}>"
 
-    __str__ = __repr__
+    def __str__(self) -> str:
+        return f"{title_of(self.target, self.kind)} on {format_address(self._address)}"
 
     # -- its life
 
@@ -459,7 +461,7 @@ class Running:
     def dump(self) -> str:
         """What the server is doing now: connections with state and last bytes, threads with stacks, children."""
         state = "running" if self._running else "stopped"
-        lines = [f"{self.kind} serving {self.target.name} on {format_address(self._address)}: {state}"]
+        lines = [f"{self}: {state}"]
         if self._running:
             lines.append(self._host.dump())
         lines += [f"error: {error}" for error in self.errors]

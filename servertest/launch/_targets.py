@@ -18,6 +18,7 @@ import dataclasses
 import errno
 import functools
 import inspect
+import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ __all__ = (
     "ServerClassTarget",
     "WsgiTarget",
     "target_for",
+    "title_of",
 )
 
 
@@ -143,8 +145,19 @@ class ServerClassTarget:
             UsageError: The arguments are not what the class takes.
         """
         with _explained(plan.address, self.name):
-            server = self._unbound(plan) if self._can_wait() else self._construct(plan)
+            server = self._unbound(plan) if self._can_wait() else self._construct(self._variant(plan), plan)
+        _make_reusable(server)
         return SocketServerServable(server, plan)
+
+    def _variant(self, plan: Plan) -> type[Any]:
+        """The class, or a subclass that differs in what it takes to be bound there."""
+        changes: dict[str, Any] = {}
+        if plan.kind.transport == "stream" and isinstance(plan.address, tuple) and plan.address[1] != 0:
+            changes["allow_reuse_address"] = True
+        if plan.kind.family in ("inet6", "dual"):
+            changes["address_family"] = socket.AF_INET6
+        same = all(getattr(self.cls, name, None) == value for name, value in changes.items())
+        return self.cls if same else type(self.cls.__name__, (self.cls,), {**_identity(self.cls), **changes})
 
     def _can_wait(self) -> bool:
         try:
@@ -153,7 +166,7 @@ class ServerClassTarget:
             return False
         return "bind_and_activate" in parameters and "bind_and_activate" not in self.keywords
 
-    def _construct(self, plan: Plan, **more: Any) -> Any:
+    def _construct(self, cls: type[Any], plan: Plan, **more: Any) -> Any:
         try:
             inspect.signature(self.cls).bind(plan.address, *self.arguments, **self.keywords, **more)
         except TypeError as error:
@@ -163,10 +176,10 @@ class ServerClassTarget:
             ) from None
         except ValueError:
             pass  # a class whose signature nobody knows
-        return self.cls(plan.address, *self.arguments, **self.keywords, **more)
+        return cls(plan.address, *self.arguments, **self.keywords, **more)
 
     def _unbound(self, plan: Plan) -> Any:
-        server = self._construct(plan, bind_and_activate=False)
+        server = self._construct(self.cls, plan, bind_and_activate=False)
         try:
             _set_family(server, plan.kind)
             if plan.kind.transport == "stream":
@@ -177,6 +190,17 @@ class ServerClassTarget:
             server.server_close()
             raise
         return server
+
+
+def _make_reusable(server: Any) -> None:
+    """Let its connections, which may linger in TIME_WAIT, not keep a successor from the address: they inherit this."""
+    sock = getattr(server, "socket", None)
+    if isinstance(sock, socket.socket) and sock.type == socket.SOCK_STREAM and os.name == "posix":
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+
+def _identity(cls: type) -> dict[str, Any]:
+    return {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
 
 
 def _listed(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> str:
@@ -454,6 +478,22 @@ class WsgiTarget:
 
         self.check(plan.kind)
         return HandlerTarget(wsgi_handler(self.application)).build(plan)
+
+
+def title_of(target: Target, kind: Kind) -> str:
+    """What a running one is called: "ThreadingTCPServer serving Upper"; "asyncio server of greet+tls"."""
+    if isinstance(target, HandlerTarget):
+        return f"{kind} serving {target.name}"
+    if isinstance(target, WsgiTarget):
+        return f"{kind} serving the WSGI application {target.name}"
+    sorts: dict[type, str] = {
+        FactoryTarget: "server made by ",
+        FunctionTarget: "function ",
+        AsyncioTarget: "asyncio server of ",
+    }
+    # What of the kind applies to a target that brings its own server: +ipv6, +tls, +process, ...
+    _, plus, marks = str(kind).partition("+")
+    return f"{sorts.get(type(target), '')}{target.name}{plus}{marks}"
 
 
 def target_for(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from .._support import Deadline
 from ._active import FORCED_GRACE, stack_of
 from ._errors import HandlerError
+from ._targets import title_of
 
 if TYPE_CHECKING:
     from .._support import Address
@@ -60,7 +61,7 @@ class ThreadHost:
         self._observer = plan.observer
         self._patience = plan.timeout
         self._servable = plan.target.build(plan)
-        name = f"servertest {plan.kind} serving {plan.target.name}"
+        name = f"servertest {title_of(plan.target, plan.kind)}"
         # A daemon, in case it cannot be stopped: that is reported, and must not keep the interpreter from ending.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         try:
