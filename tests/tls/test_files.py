@@ -6,6 +6,7 @@ import os
 import shutil
 import ssl
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from servertest._support import UsageError
 from servertest.tls import Authority, profiles
 from servertest.tls._private import readable_path, write_private
 
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="files in memory are Linux's")
 NAMES = ["authority.pem", "client-key.pem", "client.pem", "server-key.pem", "server.pem"]
 
 
@@ -42,6 +44,7 @@ def forbidden(*_: object) -> int:
     raise PermissionError("not in this sandbox")
 
 
+@needs_linux
 def test_no_file_is_touched(temporary: Path, ca: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
     """On Linux the key goes to OpenSSL through memory."""
     monkeypatch.setattr("servertest.tls._private.write_private", forbidden)
@@ -50,6 +53,7 @@ def test_no_file_is_touched(temporary: Path, ca: Authority, monkeypatch: pytest.
     assert list(temporary.iterdir()) == []
 
 
+@needs_linux
 def test_the_file_in_memory_is_gone_afterwards() -> None:
     before = os.listdir("/proc/self/fd")
     with readable_path(b"secret") as path:
@@ -58,13 +62,14 @@ def test_the_file_in_memory_is_gone_afterwards() -> None:
     assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
+@needs_linux
 @pytest.mark.parametrize("lack", ["no such call", "not allowed", "no /proc"])
 @pytest.mark.usefixtures("lax")
 def test_elsewhere_it_is_a_private_file(
     lack: str, temporary: Path, ca: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if lack == "no such call":
-        monkeypatch.delattr(os, "memfd_create")
+        monkeypatch.delattr(os, "memfd_create", raising=False)
     elif lack == "not allowed":
         monkeypatch.setattr(os, "memfd_create", forbidden)
     else:
@@ -80,7 +85,7 @@ def test_elsewhere_it_is_a_private_file(
 
 
 def test_the_private_file_goes_when_loading_fails(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(os, "memfd_create")
+    monkeypatch.delattr(os, "memfd_create", raising=False)
     with pytest.raises(ssl.SSLError), readable_path(b"no PEM") as path:
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(path)
     assert list(temporary.iterdir()) == []

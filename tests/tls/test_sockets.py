@@ -167,12 +167,14 @@ def test_a_server_that_knows_only_contexts_resets(ca: Authority) -> None:
 
 
 def test_a_handshake_needs_no_delayed_acknowledgement(ca: Authority) -> None:
-    """40 ms each, where the kernel waits with it and the client waits for it (Linux)."""
+    """40 ms each time, where the kernel delays it and the client has to wait for it (Linux)."""
+    times = []
     with TinyServer(ca.server_credential(ADDRESS)) as server:
-        began = time.monotonic()
         for _ in range(10):
+            began = time.monotonic()
             assert look_with_ssl(server.address, ca.client_context()).received == b"HI\n"
-        assert time.monotonic() - began < 10 * 0.04
+            times.append(time.monotonic() - began)
+    assert min(times) < 0.04
 
 
 def test_a_handshake_that_is_done_is_done(ca: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
