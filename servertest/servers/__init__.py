@@ -9,9 +9,9 @@ The public classes of the standard module say that they are from `socketserver`,
 
 from __future__ import annotations
 
-import os
-import selectors
-import socket
+import os as os
+import selectors as selectors
+import socket as socket
 import sys as sys
 import threading as threading
 from io import BufferedIOBase as BufferedIOBase

@@ -82,6 +82,9 @@ class BaseServer:
     # Set when accept() failed for want of descriptors or memory; the loop then leaves the listener alone for a while.
     _servertest_starved = False
 
+    # Made when a second loop begins to serve this server.
+    _servertest_turnstile: threading.Lock | None = None
+
     def __init__(self, server_address: Any, RequestHandlerClass: Callable[[Any, Any, Any], Any]) -> None:
         self.server_address = server_address
         self.RequestHandlerClass = RequestHandlerClass
@@ -155,12 +158,25 @@ class BaseServer:
         if self._servertest_gate is not None:
             return
         try:
-            request, client_address = self.get_request()  # type: ignore[attr-defined]  # subclasses have it
+            if self._servertest_turnstile is None:
+                request, client_address = self.get_request()  # type: ignore[attr-defined]  # subclasses have it
+            else:
+                request, client_address = self.__get_in_turn(self._servertest_turnstile)
+        except BlockingIOError:
+            return  # somebody else was faster
         except OSError as error:
             self._servertest_starved = error.errno in _STARVED
             self.handle_accept_error(error)
             return
         self._servertest_take(request, client_address)
+
+    def __get_in_turn(self, turnstile: threading.Lock) -> Any:
+        # With several loops each request wakes all of them; those that come too late would wait in accept(), where no stop reaches them.
+        with turnstile, _front()._ServerSelector() as selector:
+            selector.register(self, _front().selectors.EVENT_READ)
+            if not selector.select(0):
+                raise BlockingIOError
+            return self.get_request()  # type: ignore[attr-defined]
 
     def _servertest_take(self, request: Any, client_address: Any) -> None:
         """See one request through that get_request() has returned."""
@@ -275,6 +291,8 @@ class BaseServer:
     def _servertest_enter(self, loop: Loop) -> None:
         self.__end_event().clear()
         self.__loops().append(loop)
+        if len(self.__loops()) > 1 and self._servertest_turnstile is None:
+            self._servertest_turnstile = threading.Lock()
 
     def _servertest_leave(self, loop: Loop) -> None:
         loops = self.__loops()

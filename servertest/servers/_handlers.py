@@ -112,13 +112,17 @@ class StreamRequestHandler(BaseRequestHandler):
 
     def finish(self) -> None:
         """Flush and close the files; a peer that has gone in the meantime is no error."""
-        if not self.wfile.closed:
-            try:
+        try:
+            if not self.wfile.closed:
                 self.wfile.flush()
-            except OSError:
-                pass
-        self.wfile.close()
-        self.rfile.close()
+        except OSError:
+            pass
+        try:
+            self.wfile.close()
+        except OSError:
+            pass  # it tries to flush once more
+        finally:
+            self.rfile.close()
 
 
 class DatagramRequestHandler(BaseRequestHandler):

@@ -365,10 +365,17 @@ class Loop:
         server, state, poll = seat.server, seat.server.__dict__, selector.poll
         timeout = _milliseconds(poll_interval)
         only_the_listener = [(seat.fd, select.POLLIN)]
-        if seat.fd is None or seat.backoff:
-            return
+        timers, soon = self._timers, self._soon
         more, turn = 0, 0
-        while True:
+        # All that may have changed since the last turn, in which a wake-up may have been used up.
+        if (
+            seat.fd is None
+            or seat.backoff
+            or server._servertest_gate is not None
+            or server._BaseServer__shutdown_request
+        ):
+            return
+        while not (timers or soon):
             events = poll(timeout)
             if state.get("_BaseServer__shutdown_request"):
                 return
@@ -417,12 +424,12 @@ class Loop:
             seat.server._servertest_ended(self)
 
     def _leave(self, seat: _Seat) -> None:
-        self._stand(seat)
         self._end(seat)
-        self._seats = [other for other in self._seats if other is not seat]
-        if self._seats:
+        if len(self._seats) > 1:
             # The others go on; the last one is released when all descriptors of the loop are closed.
+            self._stand(seat)
             seat.server._servertest_leave(self)
+        self._seats = [other for other in self._seats if other is not seat]
 
     def _back_off(self, seat: _Seat) -> None:
         """Leave a listener alone that cannot be served for want of descriptors or memory; twice as long each time."""

@@ -1,0 +1,33 @@
+# Everything happens in a virtual environment inside the checkout; nothing else is needed but Python 3.11 or newer.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: demo test check bench docs clean
+
+demo: $(STAMP)            ## the main job: check the standard library's own HTTP handler on every kind of server
+	$(BIN)/python -m servertest.demo
+
+test: $(STAMP)            ## run the tests
+	$(BIN)/python -m pytest
+
+check: $(STAMP)           ## lint, types, layers
+	$(BIN)/python -m pytest -m quality tests/meta
+
+bench: $(STAMP)           ## print the table of ratios to the standard module and to peers
+	$(BIN)/python -m tests.bench
+
+docs: $(STAMP)            ## run every snippet of README and docs
+	$(BIN)/python -m pytest tests/docs
+
+clean:
+	rm -rf .venv* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "servertest needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
