@@ -17,23 +17,17 @@ import threading as threading
 from io import BufferedIOBase as BufferedIOBase
 from time import monotonic as time  # noqa: F401 - programs reach these modules through this one
 
-from ._base import BaseServer
-from ._base import serve_together as serve_together
+from ._base import BaseServer, serve_together as serve_together
 from ._handlers import (
     BaseRequestHandler,
     DatagramRequestHandler,
     StreamRequestHandler,
-)
-from ._handlers import (
     _SocketWriter as _SocketWriter,
 )
-from ._inet import TCPServer, UDPServer
-from ._inet import TruncatedDatagramWarning as TruncatedDatagramWarning
+from ._inet import TCPServer, TruncatedDatagramWarning as TruncatedDatagramWarning, UDPServer
 from ._loop import PollSelector as _PollSelector
 from ._predefined import *
-from ._threading import ThreadingMixIn
-from ._threading import _NoThreads as _NoThreads
-from ._threading import _Threads as _Threads
+from ._threading import ThreadingMixIn, _NoThreads as _NoThreads, _Threads as _Threads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,8 +54,7 @@ __all__ = [
 ]
 
 if hasattr(os, "fork"):
-    from ._forking import FinishInChildMixIn as FinishInChildMixIn
-    from ._forking import ForkingMixIn
+    from ._forking import FinishInChildMixIn as FinishInChildMixIn, ForkingMixIn
 
     __all__ += ["ForkingMixIn", "ForkingTCPServer", "ForkingUDPServer"]
 

@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 import time
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import pytest
 
@@ -133,17 +133,20 @@ def test_a_class_attribute_may_shadow_the_flag() -> None:
 
 
 def test_one_shutdown_stops_all_loops_of_a_server() -> None:
-    with servers.TCPServer(LOCAL, Echo) as server:
-        entered = threading.Barrier(4)
+    class Server(servers.TCPServer):
+        serving: ClassVar[set[int]] = set()
+        all_serve = threading.Event()
 
-        def serve() -> None:
-            entered.wait(LIMIT)
-            server.serve_forever(None)
+        def service_actions(self) -> None:
+            self.serving.add(threading.get_ident())
+            if len(self.serving) == 3:
+                self.all_serve.set()
 
-        threads = [threading.Thread(target=serve) for _ in range(3)]
+    with Server(LOCAL, Echo) as server:
+        threads = [threading.Thread(target=server.serve_forever, args=(0.01,)) for _ in range(3)]
         for thread in threads:
             thread.start()
-        entered.wait(LIMIT)
+        assert server.all_serve.wait(LIMIT)
         ask(server)
         server.shutdown()
         for thread in threads:
