@@ -31,6 +31,7 @@ __all__ = (
     "bound_socket",
     "byte_diff",
     "check_path",
+    "count_bytes",
     "family_of",
     "first_difference",
     "format_address",
@@ -40,4 +41,5 @@ __all__ = (
     "path_limit",
     "preview",
     "refused_address",
+    "what_came",
 )

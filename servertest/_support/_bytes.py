@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ("byte_diff", "first_difference", "preview")
+__all__ = ("byte_diff", "count_bytes", "first_difference", "preview", "what_came")
 
-# How many bytes byte_diff() shows on each side of the first difference: what fits a terminal line in hex.
+# byte_diff() shows what fits a terminal line in hex, and that many bytes of it before the first difference.
+_WIDTH = 24
 _BEFORE = 8
-_AFTER = 16
 
 
 def preview(data: bytes | bytearray, limit: int = 120) -> str:
@@ -16,6 +16,16 @@ def preview(data: bytes | bytearray, limit: int = 120) -> str:
     tail = limit // 4
     head = limit - tail
     return f"{bytes(data[:head])!r} ... {bytes(data[-tail:])!r} ({len(data)} bytes)"
+
+
+def count_bytes(number: int) -> str:
+    """``1 byte``, ``2 bytes``."""
+    return f"{number} byte" if number == 1 else f"{number} bytes"
+
+
+def what_came(so_far: bytes | bytearray) -> str:
+    """The bytes that came before something went wrong, as the end of a sentence."""
+    return f"{count_bytes(len(so_far))} came: {preview(so_far)}" if so_far else "nothing came"
 
 
 def first_difference(expected: bytes | bytearray, received: bytes | bytearray) -> int | None:
@@ -45,9 +55,9 @@ def byte_diff(expected: bytes | bytearray, received: bytes | bytearray) -> str:
     position = first_difference(expected, received)
     if position is None:
         return f"  both are {preview(expected)}"
-    start = max(0, position - _BEFORE)
-    wanted = _window(expected, start, position)
-    got = _window(received, start, position)
+    start = 0 if position <= _WIDTH - _BEFORE else position - _BEFORE
+    wanted = _window(expected, start)
+    got = _window(received, start)
     indent = 3 * (position - start) + (4 if start else 0)
     return "\n".join(
         (
@@ -60,8 +70,8 @@ def byte_diff(expected: bytes | bytearray, received: bytes | bytearray) -> str:
     )
 
 
-def _window(data: bytes | bytearray, start: int, position: int) -> tuple[str, str]:
-    stop = position + _AFTER
+def _window(data: bytes | bytearray, start: int) -> tuple[str, str]:
+    stop = start + _WIDTH
     part = bytes(data[start:stop])
     before = "... " if start else ""
     after = " ..." if stop < len(data) else ""
@@ -70,7 +80,7 @@ def _window(data: bytes | bytearray, start: int, position: int) -> tuple[str, st
 
 def _ending(expected: bytes | bytearray, received: bytes | bytearray, position: int) -> str:
     if position == len(received):
-        return f": nothing came after that; {len(expected) - position} bytes are missing"
+        return f": nothing came after that; {count_bytes(len(expected) - position)} missing"
     if position == len(expected):
-        return f": {len(received) - position} bytes too many"
+        return f": {count_bytes(len(received) - position)} too many"
     return ""

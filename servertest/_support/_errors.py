@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-from ._bytes import preview
+from ._bytes import what_came
 
 __all__ = (
     "AddressError",
@@ -61,7 +61,7 @@ class DeadlineExceeded(ServertestError, TimeoutError):
     """
 
     def __init__(self, what: str, seconds: float, so_far: bytes | None = None, note: str = "") -> None:
-        came = "" if so_far is None else f"; {_came(so_far)}"
+        came = "" if so_far is None else f"; {what_came(so_far)}"
         super().__init__(f"waited {seconds:g} s for {what}{came}" + (f"\n{note}" if note else ""))
         self.what = what
         self.seconds = seconds
@@ -143,10 +143,3 @@ class RemoteError(ServertestError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.type_name, self.message, self.traceback_text)
-
-
-def _came(so_far: bytes) -> str:
-    if not so_far:
-        return "nothing came"
-    unit = "byte" if len(so_far) == 1 else "bytes"
-    return f"{len(so_far)} {unit} came: {preview(so_far)}"

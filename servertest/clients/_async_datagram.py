@@ -92,8 +92,8 @@ class AsyncDatagramClient(DatagramFront):
 
     async def close(self) -> None:
         """As `DatagramClient.close`."""
-        self._waiter.release()
         self._core.close()
+        self._waiter.wake()
 
     async def _run(self, operation: Operation[T], timeout: float | None) -> T:
         return await self._waiter.run(

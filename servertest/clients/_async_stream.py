@@ -137,13 +137,13 @@ class AsyncStreamClient(StreamFront):
 
     async def reset(self) -> None:
         """As `StreamClient.reset`."""
-        self._waiter.release()
         self._core.reset()
+        self._waiter.wake()
 
     async def close(self) -> None:
         """As `StreamClient.close`."""
-        self._waiter.release()
         self._core.close()
+        self._waiter.wake()
 
     async def _run(self, operation: Operation[T], timeout: float | None) -> T:
         return await self._waiter.run(

@@ -25,7 +25,7 @@ class LoopWaiter:
     """Runs a client's operations on whatever loop is running, and ends their waits when the client is closed."""
 
     def __init__(self) -> None:
-        self._waits: dict[Wait, asyncio.Future[None]] = {}
+        self._waits: list[asyncio.Future[None]] = []
 
     async def run(self, operation: Operation[T], seconds: float, note: Note = None) -> T:
         """Do it on the running event loop; see `run_async`."""
@@ -43,30 +43,22 @@ class LoopWaiter:
             raise UsageError(
                 "the asyncio clients need a loop that watches sockets: on Windows take asyncio.SelectorEventLoop"
             ) from error
-        self._waits[wait] = future
+        self._waits.append(future)
         try:
             async with asyncio.timeout(seconds):
                 await future
         except TimeoutError:
             # The loop may have come to the timer first although the socket was ready as well.
-            return wait in self._waits and ready(wait, 0)
+            return ready(wait, 0)
         finally:
-            self._stop_watching(wait)
+            self._waits.remove(future)
+            (loop.remove_writer if wait.write else loop.remove_reader)(wait.sock)
         return True
 
-    def release(self) -> None:
-        """End all waits, as the sockets are about to be closed: a loop must not watch a closed descriptor, whose number may
-        be another socket's by then.
-        """
-        for wait, future in list(self._waits.items()):
-            self._stop_watching(wait)
+    def wake(self) -> None:
+        """End all waits: the client is closed."""
+        for future in self._waits:
             _wake(future)
-
-    def _stop_watching(self, wait: Wait) -> None:
-        future = self._waits.pop(wait, None)
-        if future is not None:
-            loop = future.get_loop()
-            (loop.remove_writer if wait.write else loop.remove_reader)(wait.sock)
 
 
 def _wake(future: asyncio.Future[None]) -> None:

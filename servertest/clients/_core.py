@@ -8,13 +8,22 @@ import socket
 import sys
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, TypeVar
 
-from .._support import PeerClosed, PeerReset, UsageError, format_address, hard_reset, preview
+from .._support import (
+    PeerClosed,
+    PeerReset,
+    UsageError,
+    count_bytes,
+    format_address,
+    hard_reset,
+    preview,
+    what_came,
+)
 from ._buffer import ReceiveBuffer
+from ._shared import SharedSocket
 from ._steps import Operation, Wait, ready
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterator
 
     from .._support import Address
     from ._steps import Steps
@@ -44,17 +53,19 @@ class StreamCore:
 
     def __init__(self, sock: socket.socket, address: Address | None) -> None:
         _refuse_wrapped(sock)
-        sock.setblocking(False)
-        self.sock = sock
+        self.is_inet = sock.family in (socket.AF_INET, socket.AF_INET6)
+        if self.is_inet:
+            # Each send goes out as it is, instead of waiting for the peer to acknowledge the one before (Nagle).
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.address: Address = _peer_of(sock) if address is None else address
         self.local_address: Address = sock.getsockname()
         self.peer = format_address(self.address)
+        self.shared = SharedSocket(sock, self.peer)
+        self.sock = sock
         self.buffer = ReceiveBuffer(self.peer)
         self.tls: TlsSession | None = None
         self.sent = 0
-        self.closed = False
         self.half_closed = False
-        self._busy: set[str] = set()
 
     @property
     def received(self) -> int:
@@ -68,7 +79,7 @@ class StreamCore:
         return Operation(self._read(want), f"{want} from {self.peer}", lambda: bytes(self.buffer.data))
 
     def _read(self, want: Want[T]) -> Steps[T]:
-        with self._alone("reads"):
+        with self.shared.alone("reads"):
             while (result := want.take(self.buffer)) is None:
                 if self.buffer.eof:
                     return self._at_end(want)
@@ -79,8 +90,9 @@ class StreamCore:
         result = want.at_end(self.buffer)
         if result is None:
             so_far = bytes(self.buffer.data)
-            came = f"after {preview(so_far)}" if so_far else "and sent nothing more"
-            raise PeerClosed(f"{self.peer} closed the connection {came}; {want} was awaited", so_far)
+            raise PeerClosed(
+                f"{self.peer} closed the connection before {want} had come; {what_came(so_far)}", so_far
+            )
         return result
 
     def _receive(self, size: int) -> Steps[None]:
@@ -97,7 +109,7 @@ class StreamCore:
     def _recv(self, size: int) -> Steps[bytes | None]:
         """One recv(2): None if it was a false alarm, empty at the end of the stream."""
         yield Wait(self.sock, write=False)
-        self._require_open()
+        self.shared.require_open()
         try:
             return self.sock.recv(size)
         except OSError as error:
@@ -134,11 +146,11 @@ class StreamCore:
         return Operation(self._half_close(), f"{self.peer} to take what was sent before the half-close")
 
     def _send(self, view: memoryview) -> Steps[int]:
-        with self._alone("writes"):
+        with self.shared.alone("writes"):
             return (yield from self._send_some(view))
 
     def _send_all(self, view: memoryview) -> Steps[None]:
-        with self._alone("writes"):
+        with self.shared.alone("writes"):
             while view:
                 view = view[(yield from self._send_some(view)) :]
 
@@ -161,7 +173,7 @@ class StreamCore:
     def _send_once(self, view: memoryview | bytearray) -> Steps[int]:
         while True:
             yield Wait(self.sock, write=True)
-            self._require_open()
+            self.shared.require_open()
             try:
                 return self.sock.send(view)
             except OSError as error:
@@ -171,7 +183,7 @@ class StreamCore:
     def _flush(self, tls: TlsSession) -> Steps[None]:
         while tls.unsent:
             yield Wait(self.sock, write=True)
-            self._require_open()
+            self.shared.require_open()
             try:
                 with tls.lock:
                     del tls.unsent[: self.sock.send(tls.unsent)]
@@ -180,8 +192,8 @@ class StreamCore:
                     self._lost(error)
 
     def _half_close(self) -> Steps[None]:
-        with self._alone("writes"):
-            self._require_open()
+        with self.shared.alone("writes"):
+            self.shared.require_open()
             if self.half_closed:
                 return
             if self.tls is not None:
@@ -202,7 +214,7 @@ class StreamCore:
     def _handshake(self, context: ssl.SSLContext, server_hostname: str | None) -> Steps[None]:
         from ._tls import TlsSession
 
-        with self._alone("reads"), self._alone("writes"):
+        with self.shared.alone("reads", "writes"):
             self._require_writable()
             if self.tls is not None or self.buffer:
                 state = "TLS already" if self.tls else f"unread: {preview(self.buffer.data)}"
@@ -216,6 +228,7 @@ class StreamCore:
                 self._send_what_fits(session)
                 raise
             self.tls = session
+            self._acknowledge()
             # A server that speaks first sends its greeting along with the end of the handshake.
             session.decrypt_into(self.buffer)
 
@@ -229,6 +242,14 @@ class StreamCore:
                 raise PeerClosed(f"{self.peer} closed the connection in the middle of the TLS handshake")
         yield from self._flush(session)
 
+    def _acknowledge(self) -> None:
+        """Acknowledge now what has come. A TLS 1.3 server has just sent session tickets; on a plain socket.socket it would
+        hold back its greeting until they are acknowledged, which the kernel delays by 40 ms (Nagle and delayed ACK).
+        """
+        if self.is_inet and hasattr(socket, "TCP_QUICKACK"):
+            with contextlib.suppress(OSError):
+                self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
     def _send_what_fits(self, tls: TlsSession) -> None:
         """Send waiting records as far as that goes without waiting. An error will meet the next read or write."""
         with contextlib.suppress(OSError), tls.lock:
@@ -239,22 +260,17 @@ class StreamCore:
 
     def reset(self) -> None:
         """Close with a RST."""
-        if not self.closed:
-            self.closed = True
-            # A writer waits only because the peer takes nothing, so the FIN of this cannot get out before the RST.
-            self._wake(socket.SHUT_RDWR if "writes" in self._busy else socket.SHUT_RD)
-            hard_reset(self.sock)
+        self.shared.end(lambda: hard_reset(self.sock))
 
     def close(self) -> None:
         """Close with a FIN; with TLS, ``close_notify`` goes before it if there is room for it."""
-        if self.closed:
-            return
-        self.closed = True
+        self.shared.end(self._finish)
+
+    def _finish(self) -> None:
         try:
             if self.tls is not None:
                 self._part_politely(self.tls)
         finally:
-            self._wake(socket.SHUT_RDWR)
             self.sock.close()
 
     def _part_politely(self, tls: TlsSession) -> None:
@@ -267,33 +283,10 @@ class StreamCore:
                 if not self.sock.recv(_CHUNK):
                     break
 
-    def _wake(self, how: int) -> None:
-        """Let a thread that waits in poll(2) find out. Closing the descriptor would not, and poll(2) would keep the
-        connection open until it returns.
-        """
-        if self._busy:
-            with contextlib.suppress(OSError):
-                self.sock.shutdown(how)
-
     # States and errors
 
-    @contextlib.contextmanager
-    def _alone(self, what: str) -> Iterator[None]:
-        self._require_open()
-        if what in self._busy:
-            raise UsageError(f"another call already {what} on the connection to {self.peer}: one at a time")
-        self._busy.add(what)
-        try:
-            yield
-        finally:
-            self._busy.discard(what)
-
-    def _require_open(self) -> None:
-        if self.closed:
-            raise UsageError(f"the client of {self.peer} is closed")
-
     def _require_writable(self) -> None:
-        self._require_open()
+        self.shared.require_open()
         if self.half_closed:
             raise UsageError(f"nothing can be sent to {self.peer} after half_close()")
 
@@ -302,7 +295,7 @@ class StreamCore:
         # EPIPE on TCP means that a RST came before; Unix sockets give it when the peer has closed. ENOTCONN is what
         # shutdown(2) has to say in either case.
         gone = isinstance(error, BrokenPipeError) or error.errno == errno.ENOTCONN
-        if gone and self.sock.family not in (socket.AF_INET, socket.AF_INET6):
+        if gone and not self.is_inet:
             raise PeerClosed(
                 f"{self.peer} has closed the connection and takes nothing more", so_far
             ) from error
@@ -321,7 +314,7 @@ class _Sending:
         self._before = core.sent
 
     def __str__(self) -> str:
-        return f"{self._core.peer} to take {self._size} bytes ({self._core.sent - self._before} are on their way)"
+        return f"{self._core.peer} to take {count_bytes(self._size)} ({self._core.sent - self._before} are on their way)"
 
 
 def hostname_of(address: Address) -> str | None:

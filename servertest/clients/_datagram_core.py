@@ -8,15 +8,15 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING
 
-from .._support import Mismatch, UsageError, byte_diff, first_difference, format_address, preview
+from .._support import Mismatch, UsageError, byte_diff, count_bytes, first_difference, format_address, preview
 from ._core import would_block
 from ._dial import dial_datagram, fail_with, send_blocking
 from ._own_name import OwnName
+from ._shared import SharedSocket
 from ._steps import Operation, Wait
+from ._wants import require_bytes, show_pattern
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from .._support import Address
     from ._core import Data
     from ._steps import Steps
@@ -48,24 +48,22 @@ class DatagramCore:
     ) -> None:
         if sock.type != socket.SOCK_DGRAM:
             raise UsageError(f"a datagram client needs a datagram socket, not {sock!r}")
-        sock.setblocking(False)
-        self.sock = sock
         self.address = address
         self.peer = format_address(address)
+        self.shared = SharedSocket(sock, self.peer)
+        self.sock = sock
         self.connected = connected
         self.received = 0
         self.sent = 0
-        self.closed = False
         self._local_address: Address = sock.getsockname()
         self._place = place
         self._name = name or OwnName()
         self._kept: deque[tuple[bytes, Address]] = deque()
-        self._busy: set[str] = set()
 
     @property
     def local_address(self) -> Address:
         """The socket's own, which UDP may get with the first send only."""
-        if not self.closed:
+        if not self.shared.closed:
             self._local_address = self.sock.getsockname()
         return self._local_address
 
@@ -75,20 +73,21 @@ class DatagramCore:
         """Send one datagram to the peer."""
         view = memoryview(data).cast("B")
         steps = self._send(view, None if self.connected else self._place)
-        return Operation(steps, f"{self.peer} to take a datagram of {len(view)} bytes")
+        return Operation(steps, f"{self.peer} to take a datagram of {count_bytes(len(view))}")
 
     def send_to(self, data: Data, address: Address) -> Operation[int]:
         """Send one datagram to anybody."""
         view = memoryview(data).cast("B")
         return Operation(
-            self._send(view, address), f"{format_address(address)} to take a datagram of {len(view)} bytes"
+            self._send(view, address),
+            f"{format_address(address)} to take a datagram of {count_bytes(len(view))}",
         )
 
     def _send(self, view: memoryview, address: Address | None) -> Steps[int]:
-        with self._alone("sends"):
+        with self.shared.alone("writes"):
             while True:
                 yield Wait(self.sock, write=True)
-                self._require_open()
+                self.shared.require_open()
                 try:
                     count = self.sock.send(view) if address is None else self.sock.sendto(view, address)
                     self.sent += count
@@ -113,12 +112,9 @@ class DatagramCore:
 
     def expect(self, expected: bytes | re.Pattern[bytes]) -> Operation[bytes | re.Match[bytes]]:
         """Receive one datagram and compare the whole of it."""
-        shown = expected.pattern if isinstance(expected, re.Pattern) else expected
-        if not isinstance(shown, (bytes, bytearray, memoryview)):
-            raise UsageError(f"expect() takes bytes or a compiled pattern over bytes, not {expected!r}")
-        verb = "that matches" if isinstance(expected, re.Pattern) else "with"
-        what = f"a datagram {verb} {preview(bytes(shown))} from {self._from}"
-        return Operation(self._expect(expected), what, bytes)
+        require_bytes(expected)
+        shown = show_pattern(expected) if isinstance(expected, re.Pattern) else preview(expected)
+        return Operation(self._expect(expected), f"a datagram {shown} from {self._from}", bytes)
 
     @property
     def _from(self) -> str:
@@ -130,18 +126,18 @@ class DatagramCore:
     def _receive_from(self, max_bytes: int) -> Steps[tuple[bytes, Address]]:
         if max_bytes < 0:
             raise UsageError(f"max_bytes is a number of bytes, not {max_bytes}")
-        with self._alone("receives"):
+        with self.shared.alone("reads"):
             data, sender = yield from self._next()
             if len(data) > max_bytes:
                 self._kept.appendleft((data, sender))
                 raise Mismatch(
-                    f"{format_address(sender)} sent a datagram of {len(data)} bytes, more than max_bytes={max_bytes};"
+                    f"{format_address(sender)} sent a datagram of {count_bytes(len(data))}, more than max_bytes={max_bytes};"
                     f" it is still there to be received: {preview(data)}"
                 )
             return data, sender
 
     def _expect(self, expected: bytes | re.Pattern[bytes]) -> Steps[bytes | re.Match[bytes]]:
-        with self._alone("receives"):
+        with self.shared.alone("reads"):
             data, sender = yield from self._next()
             result = _compare(expected, data)
             if isinstance(result, str):
@@ -152,7 +148,7 @@ class DatagramCore:
     def _next(self) -> Steps[tuple[bytes, Address]]:
         while not self._kept:
             yield Wait(self.sock, write=False)
-            self._require_open()
+            self.shared.require_open()
             try:
                 data, sender = self.sock.recvfrom(_LARGEST)
             except OSError as error:
@@ -168,32 +164,11 @@ class DatagramCore:
 
     def close(self) -> None:
         """Close the socket and remove its path."""
-        if self.closed:
-            return
-        self.closed = True
-        try:
-            if self._busy:
-                # As for streams: wakes a thread that waits in poll(2). UDP wants to be connected for it.
-                with contextlib.suppress(OSError):
-                    self.sock.shutdown(socket.SHUT_RDWR)
-            self.sock.close()
-        finally:
-            self._name.take_back()
+        self.shared.end(self._finish)
 
-    @contextlib.contextmanager
-    def _alone(self, what: str) -> Iterator[None]:
-        self._require_open()
-        if what in self._busy:
-            raise UsageError(f"another call already {what} for the client of {self.peer}: one at a time")
-        self._busy.add(what)
-        try:
-            yield
-        finally:
-            self._busy.discard(what)
-
-    def _require_open(self) -> None:
-        if self.closed:
-            raise UsageError(f"the client of {self.peer} is closed")
+    def _finish(self) -> None:
+        self.sock.close()
+        self._name.take_back()
 
 
 def open_datagram(
@@ -206,12 +181,13 @@ def open_datagram(
 
 
 def _open(address: Address, name: OwnName, connected: bool) -> Steps[DatagramCore]:
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(name.take_back)
         sock, place = yield from dial_datagram(address, name, connected)
-    except BaseException:
-        name.take_back()
-        raise
-    return DatagramCore(sock, address, place, connected, name)
+        undo.callback(sock.close)
+        core = DatagramCore(sock, address, place, connected, name)
+        undo.pop_all()
+        return core
 
 
 def _compare(expected: bytes | re.Pattern[bytes], data: bytes) -> bytes | re.Match[bytes] | str:
@@ -219,6 +195,4 @@ def _compare(expected: bytes | re.Pattern[bytes], data: bytes) -> bytes | re.Mat
     if not isinstance(expected, re.Pattern):
         return data if first_difference(expected, data) is None else byte_diff(expected, data)
     match = expected.fullmatch(data)
-    return (
-        match or f"  expected a match of: {preview(expected.pattern)}\n  received:            {preview(data)}"
-    )
+    return match or f"  expected a match of: {show_pattern(expected)}\n  received:            {preview(data)}"

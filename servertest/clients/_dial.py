@@ -93,11 +93,11 @@ def _dial_one(family: int, place: Address, name: OwnName) -> Steps[socket.socket
 
 def _places(address: Address, kind: socket.SocketKind) -> Iterator[tuple[int, Address]]:
     """Families and addresses to try. Names are looked up by the system's resolver, which knows no deadline."""
+    family = family_of(address)
     if not isinstance(address, tuple):
         check_path(address)
-        yield family_of(address), address
+        yield family, address
         return
-    family_of(address)
     try:
         found = socket.getaddrinfo(address[0], address[1], type=kind)
     except socket.gaierror as error:

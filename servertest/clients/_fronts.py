@@ -49,7 +49,7 @@ class _Front:
     @property
     def closed(self) -> bool:
         """Whether the client was closed or reset."""
-        return self._any.closed
+        return self._any.shared.closed
 
     @property
     def received(self) -> int:

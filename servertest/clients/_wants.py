@@ -9,12 +9,24 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from .._support import Mismatch, UsageError, byte_diff, first_difference, preview
+from .._support import Mismatch, UsageError, byte_diff, count_bytes, first_difference, preview
 
 if TYPE_CHECKING:
     from ._buffer import ReceiveBuffer
 
-__all__ = ("Everything", "Exactly", "Line", "Literally", "Matching", "Some", "Until", "Want", "wanted")
+__all__ = (
+    "Everything",
+    "Exactly",
+    "Line",
+    "Literally",
+    "Matching",
+    "Some",
+    "Until",
+    "Want",
+    "require_bytes",
+    "show_pattern",
+    "wanted",
+)
 
 T = TypeVar("T")
 
@@ -69,7 +81,7 @@ class Exactly(Want[bytes]):
         self.size = _size(size, least=0)
 
     def __str__(self) -> str:
-        return f"{self.size} bytes"
+        return count_bytes(self.size)
 
     def take(self, buffer: ReceiveBuffer) -> bytes | None:
         return buffer.take(self.size) if len(buffer) >= self.size else None
@@ -163,7 +175,7 @@ class Matching(Want[re.Match[bytes]]):
         self.pattern = pattern
 
     def __str__(self) -> str:
-        return f"bytes that match {preview(self.pattern.pattern)}"
+        return f"bytes that match {show_pattern(self.pattern)}"
 
     def take(self, buffer: ReceiveBuffer) -> re.Match[bytes] | None:
         if self.pattern.match(buffer.data) is None:
@@ -188,11 +200,22 @@ def wanted(expected: bytes | re.Pattern[bytes]) -> Want[Any]:
     Raises:
         UsageError: It is neither.
     """
-    if isinstance(expected, re.Pattern) and isinstance(expected.pattern, bytes):
-        return Matching(expected)
-    if isinstance(expected, (bytes, bytearray, memoryview)):
-        return Literally(bytes(expected))
-    raise UsageError(f"expect() takes bytes or a compiled pattern over bytes, not {expected!r}")
+    require_bytes(expected)
+    return Matching(expected) if isinstance(expected, re.Pattern) else Literally(bytes(expected))
+
+
+def require_bytes(expected: object) -> None:
+    """Refuse what cannot be expected of a socket, such as text."""
+    inner = expected.pattern if isinstance(expected, re.Pattern) else expected
+    if not isinstance(inner, (bytes, bytearray, memoryview)):
+        raise UsageError(f"expect() takes bytes or a compiled pattern over bytes, not {expected!r}")
+
+
+def show_pattern(pattern: re.Pattern[bytes]) -> str:
+    """A pattern as one would write it, with single backslashes."""
+    text = pattern.pattern.decode("latin-1")
+    raw = text.isascii() and text.isprintable() and "'" not in text
+    return f"rb'{text}'" if raw else preview(pattern.pattern)
 
 
 def _size(size: int, least: int) -> int:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servertest._support import byte_diff, first_difference, preview
+from servertest._support import byte_diff, first_difference, preview, what_came
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,16 @@ def test_diff_of_long_texts_shows_the_place_and_not_all() -> None:
 
 
 def test_diff_says_what_is_missing_or_too_much() -> None:
-    assert "3 bytes are missing" in byte_diff(b"HELLO\n", b"HEL")
+    assert "nothing came after that; 3 bytes missing" in byte_diff(b"HELLO\n", b"HEL")
     assert "3 bytes too many" in byte_diff(b"HEL", b"HELLO\n")
 
 
 def test_diff_of_equal_bytes_says_so() -> None:
     assert byte_diff(b"x", b"x") == "  both are b'x'"
+
+
+@pytest.mark.parametrize(
+    ("data", "text"), [(b"", "nothing came"), (b"a", "1 byte came: b'a'"), (b"ab", "2 bytes came: b'ab'")]
+)
+def test_what_came(data: bytes, text: str) -> None:
+    assert what_came(data) == text
