@@ -15,10 +15,13 @@ from ._events import Data, Datagram, Direction, Event, Gap, Note
 from ._kept import Kept
 from ._state import ConversationState
 
-__all__ = ("Log", "Passage")
+__all__ = ("Log", "Passage", "Time", "seconds")
+
+Time: TypeAlias = int | float
+"""Whole microseconds where an int, which is cheap to write down; seconds where a float, as events have them."""
 
 # A plain tuple takes a fifth of the time of a dataclass, and there is one for each recv() and send().
-Passage: TypeAlias = tuple[float, ConversationState, Direction, int, int, Any]
+Passage: TypeAlias = tuple[Time, ConversationState, Direction, int, int, Any]
 """Bytes that passed: time, conversation, direction, offset in its stream, size, and the peer of a datagram."""
 
 
@@ -75,14 +78,24 @@ class Log:
         lost = self.count - len(self._head) - len(self._tail)
         if lost:
             first = self._tail[0] if self._tail else self._head[-1] if self._head else None
-            time = 0.0 if first is None else first.event.time if isinstance(first, _Entry) else first[0]
+            time = 0.0 if first is None else _time_of(first)
             yield _Entry(Note(time, 0, f"{lost} events were not kept here"), None)
         yield from self._tail
 
 
+def seconds(time: Time) -> float:
+    """The time that an event has."""
+    return time / 1e6 if isinstance(time, int) else time
+
+
+def _time_of(entry: Passage | _Entry) -> float:
+    return entry.event.time if isinstance(entry, _Entry) else seconds(entry[0])
+
+
 def _events_of(passage: Passage, reached: dict[tuple[int, Direction], int]) -> Iterator[Event]:
     """The events of a passage, preceded by one for what passed unlogged before it."""
-    time, state, direction, offset, size, address = passage
+    when, state, direction, offset, size, address = passage
+    time = seconds(when)
     kept = state.kept(direction)
     before = reached.get((state.number, direction), 0)
     reached[state.number, direction] = offset + size

@@ -74,7 +74,11 @@ class Recorder(ABC):
 
     def now(self) -> float:
         """Seconds since `started`, to the microsecond: what loopback needs and a reader of `.wire` can bear."""
-        return int((monotonic() - self.started) * 1e6) / 1e6
+        return self.ticks() / 1e6
+
+    def ticks(self) -> int:
+        """The same in whole microseconds."""
+        return int((monotonic() - self.started) * 1e6)
 
 
 class RemoteRecorder(Recorder):

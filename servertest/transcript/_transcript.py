@@ -13,7 +13,7 @@ from .._support import DEFAULT_TIMEOUT, Deadline, UsageError
 from ._conversation import Conversation
 from ._events import Close, Connect, Data, Datagram, Direction, Event, Failure, Gap, HalfClose, Note
 from ._kept import Kept
-from ._log import Log
+from ._log import Log, Time, seconds
 from ._recorder import Recorder
 from ._state import ConversationState
 from ._wanted import Wanted
@@ -122,15 +122,17 @@ class Transcript(Recorder):
 
     def data(self, number: int, direction: Direction, data: bytes | bytearray | memoryview) -> None:
         """See `Recorder.data`."""
+        if type(data) is not bytes:
+            data = bytes(data)
         if data:
             with self._lock:
-                self._pass(self.now(), number, "stream", direction, bytes(data), None)
+                self._pass(self.ticks(), number, "stream", direction, data, None)
 
     def datagram(self, direction: Direction, data: bytes | bytearray | memoryview, address: Any) -> int:
         """See `Recorder.datagram`."""
         with self._lock:
             number = self._peer(address)
-            self._pass(self.now(), number, "datagram", direction, bytes(data), address)
+            self._pass(self.ticks(), number, "datagram", direction, bytes(data), address)
             return number
 
     def add(self, event: Event, *, source: Hashable = None) -> None:
@@ -146,20 +148,20 @@ class Transcript(Recorder):
             if source is not None and number:
                 number = self._translate(event, source)
             if isinstance(event, Data):
-                self._pass(event.time, number, "stream", event.direction, event.data, None)
+                self._pass(float(event.time), number, "stream", event.direction, event.data, None)
             elif isinstance(event, Datagram):
-                self._pass(event.time, number, "datagram", event.direction, event.data, event.address)
+                self._pass(float(event.time), number, "datagram", event.direction, event.data, event.address)
             elif isinstance(event, Gap):
-                self._skip(event.time, number, event.direction, event.size)
+                self._skip(float(event.time), number, event.direction, event.size)
             else:
                 self._happen(event, number)
 
     def _pass(
-        self, time: float, number: int, transport: Transport, direction: Direction, data: bytes, address: Any
+        self, time: Time, number: int, transport: Transport, direction: Direction, data: bytes, address: Any
     ) -> None:
         state = self._states.get(number)
         if state is None:
-            state = self._open(time, number, transport, address)
+            state = self._open(seconds(time), number, transport, address)
         kept = state.upstream if direction == "upstream" else state.downstream
         self._log.passage((time, state, direction, kept.total, len(data), address))
         self._held += kept.append(data)
