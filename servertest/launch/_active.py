@@ -191,7 +191,7 @@ class ActivityBook:
         self._look_whether_idle()
 
     def _look_whether_idle(self) -> None:
-        if self.stopping and not self._unfinished():
+        if self.stopping and not self.unfinished():
             self._idle.open()
 
     def forget_closed(self) -> None:
@@ -223,11 +223,11 @@ class ActivityBook:
         """
         if self._idle.wait(deadline.remaining()):
             return []
-        forced = [self.tell(activity) for activity in self._unfinished()]
+        forced = [self.tell(activity) for activity in self.unfinished()]
         self.force()
         self._idle.wait(FORCED_GRACE)
         left = "could not be ended, and is left behind in a daemon thread"
-        return forced + [f"{activity.describe()}: {left}" for activity in self._unfinished()]
+        return forced + [f"{activity.describe()}: {left}" for activity in self.unfinished()]
 
     def force(self) -> None:
         """Shut down the connections of all that are left."""
@@ -236,7 +236,7 @@ class ActivityBook:
             if self.recorder is not None and activity.number:
                 self.recorder.close(activity.number, "server", "forced")
 
-    def _unfinished(self) -> list[Activity]:
+    def unfinished(self) -> list[Activity]:
         """Those that somebody still works on: a handler that came back may have handed its connection on."""
         return [activity for activity in self if not (activity.ended or activity.is_closed)]
 

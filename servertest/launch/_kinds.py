@@ -210,7 +210,9 @@ def _with_suffix(kind: Kind, suffix: str, text: str) -> Kind:
 
 def _no_such_kind(text: str, name: str, known: dict[str, Kind]) -> str:
     lowered = {kind.class_name.lower(): kind.class_name for kind in known.values()}
-    close = difflib.get_close_matches(name.lower().replace("_", ""), lowered, n=2, cutoff=0.6)
+    wanted = name.lower().replace("_", "")
+    begun = [candidate for candidate in lowered if wanted and candidate.startswith(wanted)]
+    close = begun[:2] or difflib.get_close_matches(wanted, lowered, n=2, cutoff=0.6)
     hint = f"did you mean {' or '.join(lowered[c] for c in close)}?" if close else "see servertest.kinds()"
     return f"there is no kind {text!r}; {hint}"
 

@@ -17,6 +17,7 @@ from .._support import (
     DEFAULT_TIMEOUT,
     STOP_TIMEOUT,
     Deadline,
+    DeadlineExceeded,
     HandlerFailed,
     SocketDirectory,
     StillRunning,
@@ -84,7 +85,8 @@ class Running:
         self._setup = setup
         self._directory: SocketDirectory | None = None
         self._address: Address | None = None
-        self._clients: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._clients: list[Any] = []
+        self._sweep_at = 16
         self._closed_clients: set[Any] = set()
         self._running = False
         self._lock = threading.RLock()
@@ -270,6 +272,7 @@ class Running:
     def _closing_clients(self) -> Any:
         """Close the clients that the test has left open: after the stop, or if they hold it up, a moment after its beginning."""
         left = [client for client in self._clients if not client.closed]
+        self._clients.clear()
         if not left:
             yield
             return
@@ -355,9 +358,21 @@ class Running:
         from ..clients import connect
 
         address, settings = self._client_options(options)
-        client = connect(address, transport=self.kind.transport, **settings)
-        self._clients.add(client)
+        try:
+            client = connect(address, transport=self.kind.transport, **settings)
+        except OSError as error:
+            if not isinstance(error, DeadlineExceeded):  # which has the dump in its message
+                error.add_note(self.dump())
+            raise
+        self._remember(client)
         return client
+
+    def _remember(self, client: Any) -> None:
+        """Keep the client, so that one which the test drops stays open until the stop; closed ones are not kept for long."""
+        self._clients.append(client)
+        if len(self._clients) >= self._sweep_at:
+            self._clients = [one for one in self._clients if not one.closed]
+            self._sweep_at = max(16, 2 * len(self._clients))
 
     async def connect_async(self, **options: Any) -> Any:
         """As `connect`, for asyncio: an `AsyncStreamClient` or an `AsyncDatagramClient`."""
@@ -373,7 +388,10 @@ class Running:
             host = settings.pop("host", None) or _REACHABLE.get(address[0], address[0])
             address = (host, *address[1:])
         if self._client_tls is not None:
+            from ..tls import hostname_for
+
             settings.setdefault("tls", self._client_tls.client_context())
+            settings.setdefault("server_hostname", hostname_for(self.address))
         return address, settings
 
     def client_context(self) -> Any:

@@ -197,7 +197,7 @@ class SocketServerServable:
 
     def _join_handlers(self, deadline: Deadline) -> None:
         """Threads that live for one request end just after it; those that cannot be ended were reported before."""
-        stuck = {activity.thread for activity in self._book}
+        stuck = {activity.thread for activity in self._book.unfinished()}
         for thread in list(self._instrument.threads):
             if thread not in stuck and thread is not threading.current_thread():
                 thread.join(max(deadline.remaining() or 0.0, _HOOK_GRACE))
