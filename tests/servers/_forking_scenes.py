@@ -1,0 +1,432 @@
+"""Scenes with forks, each played by a process of its own that has no other threads: `python -m tests.servers._forking_scenes NAME`.
+
+The clients are in that process too: a child that is forked while a client is open would inherit its descriptor, so clients connect from
+a helper process that is forked first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+from servertest import servers
+from tests.servers._running import LIMIT, Echo, ask, connect, read_all
+
+LOCAL = ("127.0.0.1", 0)
+SCENES: dict[str, Callable[[], None]] = {}
+
+
+def scene(function: Callable[[], None]) -> Callable[[], None]:
+    SCENES[function.__name__] = function
+    return function
+
+
+@contextlib.contextmanager
+def client(server: Any, play: Callable[[], object]) -> Iterator[None]:
+    """`play` in a process of its own, which stops the server of this one when it is done."""
+    parent = os.getpid()
+    signal.signal(signal.SIGUSR1, lambda *_: server.shutdown())
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            server.socket.close()
+            play()
+            status = 0
+        except BaseException:  # noqa: BLE001 - printed, and told by the status
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os.kill(parent, signal.SIGUSR1)
+            os._exit(status)
+    try:
+        yield
+    finally:
+        _, status = os.waitpid(pid, 0)
+        assert status == 0, "the client failed"
+
+
+def play(server: Any, clients: Callable[[], object], poll_interval: float | None = None) -> None:
+    with server, client(server, clients):
+        server.serve_forever(poll_interval)
+    assert not server.active_children
+
+
+class Pid(servers.StreamRequestHandler):
+    def handle(self) -> None:
+        for line in self.rfile:
+            if line == b"die\n":
+                os._exit(3)
+            self.wfile.write(b"%d\n" % os.getpid())
+
+
+class Held(servers.StreamRequestHandler):
+    def handle(self) -> None:
+        self.wfile.write(b"here\n")
+        self.rfile.readline()
+
+
+@scene
+def each_request_has_a_process_and_none_is_left() -> None:
+    server = servers.ForkingTCPServer(LOCAL, Pid)
+
+    def clients() -> None:
+        pids = {ask(server) for _ in range(5)}
+        assert len(pids) == 5
+
+    play(server, clients)
+
+
+@scene
+def what_a_child_prints_is_flushed_and_what_the_parent_printed_is_not_repeated() -> None:
+    class Printing(Pid):
+        def handle(self) -> None:
+            super().handle()
+            print("from the child")
+
+    print("from the parent")
+    server = servers.ForkingTCPServer(LOCAL, Printing)
+    play(server, lambda: ask(server))
+
+
+@scene
+def a_full_server_accepts_again_when_a_child_ends() -> None:
+    class Server(servers.ForkingTCPServer):
+        max_children = 2
+
+    server = Server(LOCAL, Held)
+
+    def clients() -> None:
+        with connect(server) as first, connect(server) as second, connect(server) as third:
+            assert first.recv(5) == second.recv(5) == b"here\n"
+            third.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                raise AssertionError(third.recv(5))
+            third.settimeout(LIMIT)
+            first.sendall(b"done\n")
+            assert third.recv(5) == b"here\n"
+
+    play(server, clients)
+
+
+@scene
+def a_full_server_stops_at_once() -> None:
+    class Server(servers.ForkingTCPServer):
+        max_children = 1
+
+    server = Server(LOCAL, Held)
+    ready, go = os.pipe()
+
+    def clients() -> None:
+        with connect(server) as first:
+            assert first.recv(5) == b"here\n"
+            os.kill(os.getppid(), signal.SIGUSR1)
+            os.read(ready, 1)  # the loop has ended although all children are busy
+
+    with server, client(server, clients):
+        server.serve_forever(None)
+        os.write(go, b"!")
+
+
+@scene
+def a_full_server_never_waits_for_a_foreign_child() -> None:
+    import subprocess
+
+    class Server(servers.ForkingTCPServer):
+        max_children = 1
+
+    foreign = subprocess.Popen([sys.executable, "-S", "-c", "raise SystemExit(7)"])
+    os.waitid(os.P_PID, foreign.pid, os.WEXITED | os.WNOWAIT)
+    server = Server(LOCAL, Pid)
+    play(server, lambda: [ask(server) for _ in range(4)])
+    assert foreign.wait(LIMIT) == 7
+
+
+@scene
+def handle_request_waits_for_room_too() -> None:
+    class Server(servers.ForkingTCPServer):
+        max_children = 1
+
+    server = Server(LOCAL, Pid)
+
+    def clients() -> None:
+        for _ in range(3):
+            ask(server)
+
+    with server, client(server, clients):
+        for _ in range(3):
+            server.handle_request()
+
+
+@scene
+def an_exception_in_a_child_is_reported_there() -> None:
+    class Failing(servers.StreamRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            raise ZeroDivisionError("in the child")
+
+    server = servers.ForkingTCPServer(LOCAL, Failing)
+    play(server, lambda: ask(server))
+
+
+@scene
+def shutdown_in_a_child_does_not_hang() -> None:
+    class Stopping(servers.StreamRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            self.server.shutdown()
+            self.wfile.write(b"not stopped\n")
+
+    server = servers.ForkingTCPServer(LOCAL, Stopping)
+
+    def clients() -> None:
+        assert ask(server) == b"not stopped\n"
+
+    play(server, clients)
+
+
+@scene
+def closing_without_waiting_leaves_the_children_to_themselves() -> None:
+    class Server(servers.ForkingTCPServer):
+        block_on_close = False
+
+    server = Server(LOCAL, Held)
+
+    def clients() -> None:
+        with connect(server) as held:
+            assert held.recv(5) == b"here\n"
+
+    with client(server, clients):
+        server.serve_forever(None)
+    server.server_close()
+    for pid in server.active_children or ():
+        os.waitpid(pid, 0)
+
+
+class Split(servers.StreamRequestHandler):
+    """Answers the first line here and the rest in a child."""
+
+    def handle(self) -> None:
+        name = self.rfile.readline()
+        self.wfile.write(b"accepted %s" % name)
+        if name == b"slow\n":
+            self.server.finish_in_child(self, self.rest, name)
+        elif name == b"broken\n":
+            self.server.finish_in_child(self, self.fail)
+
+    def rest(self, name: bytes) -> None:
+        for line in self.rfile:
+            self.wfile.write(b"%d %s" % (os.getpid(), line))
+
+    def fail(self) -> None:
+        raise ZeroDivisionError("in the rest")
+
+
+class SplitServer(servers.FinishInChildMixIn, servers.TCPServer):
+    pass
+
+
+@scene
+def the_rest_of_a_request_is_finished_in_a_child() -> None:
+    server = SplitServer(LOCAL, Split)
+    parent = os.getpid()
+
+    def clients() -> None:
+        with connect(server) as slow:
+            slow.sendall(b"slow\n")
+            assert slow.recv(100) == b"accepted slow\n"
+            # The server is free, although that request is not finished.
+            assert ask(server, b"quick\n") == b"accepted quick\n"
+            slow.sendall(b"more\n")
+            slow.shutdown(socket.SHUT_WR)
+            pid, line = read_all(slow).split()
+            assert line == b"more"
+            assert int(pid) != parent
+
+    play(server, clients)
+
+
+@scene
+def a_failing_rest_is_reported_and_ends_the_connection() -> None:
+    class Handler(Split):
+        wbufsize = -1
+
+    server = SplitServer(LOCAL, Handler)
+
+    def clients() -> None:
+        assert ask(server, b"broken\n") == b"accepted broken\n"
+
+    play(server, clients)
+
+
+class TwoWorkers(servers.PreForkTCPServer):
+    worker_processes = 2
+
+
+@scene
+def workers_share_the_requests() -> None:
+    server = TwoWorkers(LOCAL, Pid)
+
+    def clients() -> None:
+        with connect(server) as first, connect(server) as second:
+            pids = set()
+            for held in (first, second):
+                held.sendall(b"pid\n")
+                pids.add(held.recv(100))
+            assert len(pids) == 2
+
+    play(server, clients)
+
+
+@scene
+def a_dead_worker_is_replaced() -> None:
+    class Server(TwoWorkers):
+        exits: ClassVar[list[int]] = []
+
+        def handle_worker_exit(self, pid: int, status: int) -> None:
+            self.exits.append(status)
+
+    server = Server(LOCAL, Pid)
+
+    def clients() -> None:
+        for _ in range(4):
+            assert ask(server, b"die\n") == b""
+        assert int(ask(server, b"pid\n"))
+
+    play(server, clients, 0.01)
+    assert server.exits == [3] * 4, server.exits
+
+
+@scene
+def a_handler_in_a_worker_stops_all_of_them() -> None:
+    class Stopping(servers.StreamRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            self.server.shutdown()
+            self.wfile.write(b"stopping\n")
+
+    server = TwoWorkers(LOCAL, Stopping)
+    pid = os.fork()
+    if pid == 0:
+        server.socket.close()
+        os._exit(ask(server) != b"stopping\n")
+    with server:
+        server.serve_forever(None)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert not server.active_children
+
+
+@scene
+def workers_end_with_their_parent() -> None:
+    server = TwoWorkers(LOCAL, Pid)
+    reader, writer = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        os.close(reader)
+        server.serve_forever()
+    os.close(writer)
+    ask(server)
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    assert os.read(reader, 1) == b""  # no process holds the other end any more
+    server.server_close()
+
+
+@scene
+def a_worker_that_does_not_end_is_killed_after_the_drain_timeout() -> None:
+    import warnings
+
+    class Server(TwoWorkers):
+        drain_timeout = 0.02
+
+    server = Server(LOCAL, Held)
+
+    def clients() -> None:
+        with connect(server) as held:
+            assert held.recv(5) == b"here\n"
+            os.kill(os.getppid(), signal.SIGUSR1)
+            assert held.recv(1) == b""
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with client(server, clients):
+            server.serve_forever(None)
+            server.server_close()
+    [warning] = caught
+    assert "killed 1 worker(s) that still ran after drain_timeout=0.02 s" in str(warning.message)
+
+
+@scene
+def workers_can_be_started_again() -> None:
+    server = TwoWorkers(LOCAL, Pid)
+    with server:
+        for _ in range(2):
+            with client(server, lambda: ask(server)):
+                server.serve_forever()
+
+
+@scene
+def a_pool_of_threads_in_each_worker() -> None:
+    class Server(servers.PreForkMixIn, servers.ThreadPoolMixIn, servers.TCPServer):
+        worker_processes = 1
+
+    server = Server(LOCAL, Held)
+
+    def clients() -> None:
+        with connect(server) as first, connect(server) as second:
+            assert first.recv(5) == second.recv(5) == b"here\n"
+
+    play(server, clients)
+
+
+@scene
+def datagrams_in_worker_processes() -> None:
+    from tests.servers._running import EchoDatagram
+
+    class Server(servers.PreForkUDPServer):
+        worker_processes = 2
+
+    server = Server(LOCAL, EchoDatagram)
+
+    def clients() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(LIMIT)
+            for _ in range(20):
+                sock.sendto(b"hello", server.server_address)
+            assert {sock.recv(100) for _ in range(20)} == {b"HELLO"}
+
+    play(server, clients)
+
+
+@scene
+def a_unix_path_is_removed_by_the_process_that_made_it_alone() -> None:
+    import tempfile
+
+    class Server(servers.ForkingUnixStreamServer):
+        unlink_on_close = True
+
+    with tempfile.TemporaryDirectory() as directory:
+        path = f"{directory}/s"
+
+        class Closing(Echo):
+            def handle(self) -> None:
+                self.server.server_close()
+                self.wfile.write(b"%d\n" % os.path.exists(path))
+
+        server = Server(path, Closing)
+
+        def clients() -> None:
+            with connect(server) as sock:
+                assert read_all(sock) == b"1\n"
+
+        play(server, clients)
+        assert not os.path.exists(path)
+
+
+if __name__ == "__main__":
+    signal.alarm(30)
+    SCENES[sys.argv[1]]()
