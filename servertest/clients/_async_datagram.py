@@ -46,11 +46,7 @@ class AsyncDatagramClient(DatagramFront):
         """As `DatagramClient.connect`. Host names are looked up in place, which may hold the loop up; numbers do not."""
         operation = open_datagram(address, bind=bind, connected=connected, source=source)
         core = await LoopWaiter().run(operation, timeout, on_deadline)
-        try:
-            return cls(core, timeout=timeout, on_deadline=on_deadline)
-        except BaseException:
-            core.close()
-            raise
+        return cls(core, timeout=timeout, on_deadline=on_deadline)
 
     async def __aenter__(self) -> Self:
         return self

@@ -99,12 +99,14 @@ class StreamCore:
         records = yield from self._recv(size)
         if records is None:
             return
-        if self.tls is not None:
-            self._decrypt(self.tls, records)
-        elif records:
+        if self.tls is None:
             self.buffer.feed(records)
+            self.buffer.eof = not records
+        elif records:
+            self.tls.feed(records)
+            self._decrypt(self.tls)
         else:
-            self.buffer.feed_eof()
+            self.tls.end_of_stream(self.buffer)
 
     def _recv(self, size: int) -> Steps[bytes | None]:
         """One recv(2): None if it was a false alarm, empty at the end of the stream."""
@@ -117,11 +119,7 @@ class StreamCore:
                 return None
             self._lost(error)
 
-    def _decrypt(self, tls: TlsSession, records: bytes) -> None:
-        if not records:
-            tls.end_of_stream(self.buffer)
-            return
-        tls.feed(records)
+    def _decrypt(self, tls: TlsSession) -> None:
         try:
             tls.decrypt_into(self.buffer)
         except OSError as error:
@@ -160,14 +158,13 @@ class StreamCore:
             return 0
         if self.tls is None:
             count = yield from self._send_once(view)
-        else:
-            yield from self._flush(self.tls)
-            count = self.tls.encrypt(view)
-            # Counted before the flush: these bytes are on their way, even if the deadline passes while they are.
             self.sent += count
-            yield from self._flush(self.tls)
             return count
+        yield from self._flush(self.tls)
+        count = self.tls.encrypt(view)
+        # Counted before they are flushed: if the deadline passes in the middle, the next call sends the rest of them.
         self.sent += count
+        yield from self._flush(self.tls)
         return count
 
     def _send_once(self, view: memoryview | bytearray) -> Steps[int]:
@@ -230,7 +227,7 @@ class StreamCore:
             self.tls = session
             self._acknowledge()
             # A server that speaks first sends its greeting along with the end of the handshake.
-            session.decrypt_into(self.buffer)
+            self._decrypt(session)
 
     def _shake_hands(self, session: TlsSession) -> Steps[None]:
         while not session.handshake():

@@ -65,11 +65,7 @@ class DatagramClient(DatagramFront):
         """
         operation = open_datagram(address, bind=bind, connected=connected, source=source)
         core = run(operation, timeout, on_deadline)
-        try:
-            return cls(core, timeout=timeout, on_deadline=on_deadline)
-        except BaseException:
-            core.close()
-            raise
+        return cls(core, timeout=timeout, on_deadline=on_deadline)
 
     def __enter__(self) -> Self:
         return self

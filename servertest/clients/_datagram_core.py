@@ -85,20 +85,30 @@ class DatagramCore:
 
     def _send(self, view: memoryview, address: Address | None) -> Steps[int]:
         with self.shared.alone("writes"):
-            while True:
-                yield Wait(self.sock, write=True)
-                self.shared.require_open()
-                try:
-                    count = self.sock.send(view) if address is None else self.sock.sendto(view, address)
-                    self.sent += count
-                    return count
-                except OSError as error:
-                    if not would_block(error):
-                        fail_with(error, self.address if address is None else address)
-                if address is not None and isinstance(address, (str, bytes)):
-                    yield send_blocking(self.sock, view, address)
-                    self.sent += len(view)
-                    return len(view)
+            try:
+                while not (yield from self._send_once(view, address)):
+                    pass
+            except OSError as error:
+                fail_with(error, self.address if address is None else address)
+            self.sent += len(view)
+            return len(view)
+
+    def _send_once(self, view: memoryview, address: Address | None) -> Steps[bool]:
+        """Tells whether it was sent; if not, there was no room for it."""
+        yield Wait(self.sock, write=True)
+        self.shared.require_open()
+        try:
+            if address is None:
+                self.sock.send(view)
+            else:
+                self.sock.sendto(view, address)
+        except OSError as error:
+            if not would_block(error):
+                raise
+            if not isinstance(address, (str, bytes)):
+                return False
+            yield from send_blocking(self.sock, view, address)
+        return True
 
     # Receiving
 

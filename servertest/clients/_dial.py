@@ -57,23 +57,25 @@ def fail_with(error: OSError, address: Address) -> NoReturn:
     raise error
 
 
-def send_blocking(sock: socket.socket, data: memoryview, address: Address) -> Call:
+def send_blocking(sock: socket.socket, data: memoryview, address: Address) -> Steps[None]:
     """Send a datagram to an address that the socket is not connected to, for when the receiver's queue is full: poll(2)
     does not tell when it has room again, the blocking call does.
     """
-    return Call(partial(_blocking, sock, lambda: sock.sendto(data, address)))
+    yield from _patiently(sock, lambda: sock.sendto(data, address))
 
 
 def _dial_any(address: Address, source: Address | None) -> Steps[socket.socket]:
     """The first of the host's addresses that takes the connection; if none does, the last one's error."""
-    places = list(_places(address, socket.SOCK_STREAM))
-    for number, (family, place) in enumerate(places, 1):
+    *others, last = _places(address, socket.SOCK_STREAM)
+    for family, place in others:
         try:
             return (yield from _dial_one(family, place, OwnName(source)))
-        except OSError as error:
-            if number == len(places):
-                fail_with(error, address)
-    raise AssertionError("getaddrinfo gives at least one address, or raises")
+        except OSError:
+            continue
+    try:
+        return (yield from _dial_one(*last, OwnName(source)))
+    except OSError as error:
+        fail_with(error, address)
 
 
 def _dial_one(family: int, place: Address, name: OwnName) -> Steps[socket.socket]:
@@ -117,7 +119,7 @@ def _connect(sock: socket.socket, place: Address) -> Steps[None]:
         else:
             # A Unix server whose backlog is full: the system says "try again" and does not tell when (unix(7)); only the
             # blocking call waits for room.
-            yield Call(partial(_blocking, sock, lambda: sock.connect(place)))
+            yield from _patiently(sock, lambda: sock.connect(place))
 
 
 def _raise_pending(sock: socket.socket) -> None:
@@ -126,8 +128,18 @@ def _raise_pending(sock: socket.socket) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def _blocking(sock: socket.socket, function: Callable[[], Any], seconds: float) -> bool:
-    """Call a function that waits inside the kernel, bounded by SO_SNDTIMEO (socket(7)); tells whether it was in time."""
+def _patiently(sock: socket.socket, function: Callable[[], Any]) -> Steps[None]:
+    """Call a function that waits inside the kernel, with the socket set to block for as long."""
+    failed: list[OSError] = []
+    yield Call(partial(_blocking, sock, function, failed))
+    for error in failed:
+        raise error
+
+
+def _blocking(
+    sock: socket.socket, function: Callable[[], Any], failed: list[OSError], seconds: float
+) -> bool:
+    """Call the function, bounded by SO_SNDTIMEO (socket(7)); tells whether it ended in time."""
     if not sys.platform.startswith("linux"):
         raise UsageError(
             "this system does not tell when a Unix peer has room again; let the server read faster"
@@ -143,6 +155,8 @@ def _blocking(sock: socket.socket, function: Callable[[], Any], seconds: float) 
         function()
     except BlockingIOError:
         return False
+    except OSError as error:
+        failed.append(error)
     finally:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 0))
         sock.settimeout(timeout)

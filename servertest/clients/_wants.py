@@ -189,8 +189,7 @@ class Matching(Want[re.Match[bytes]]):
                 high = middle
         # Matched once more on a copy: the match object looks into its string whenever it is asked for a group.
         match = self.pattern.match(bytes(buffer.data[:high]))
-        if match is not None:
-            buffer.take(match.end())
+        buffer.take(match.end() if match else 0)
         return match
 
 

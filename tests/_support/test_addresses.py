@@ -3,8 +3,7 @@ from __future__ import annotations
 import socket
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from servertest._support import Address, AddressError, family_of, format_address, parse_address
 

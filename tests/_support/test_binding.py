@@ -121,6 +121,21 @@ def test_a_port_that_somebody_holds_without_listening_is_in_use() -> None:
             bound_socket("stream", "inet", address=holder.getsockname())
 
 
+def test_a_port_that_somebody_begins_to_listen_on_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = _binding._bind
+    with socket.socket() as rival:
+        rival.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        rival.bind(("127.0.0.1", 0))
+
+        def and_then_the_rival_listens(*args: Any) -> None:
+            original(*args)
+            rival.listen()
+
+        monkeypatch.setattr(_binding, "_bind", and_then_the_rival_listens)
+        with pytest.raises(AddressInUse, match="is in use"):
+            bound_socket("stream", "inet", address=rival.getsockname())
+
+
 @pytest.mark.parametrize(
     ("family", "address", "reason"),
     [
@@ -180,6 +195,16 @@ def test_ipv6_is_not_there_without_a_stack_or_an_address(monkeypatch: pytest.Mon
         patch.setattr(socket, "has_ipv6", True)
         patch.setattr(socket, "socket", refuse)
         assert not fresh()
+
+
+@ipv6
+def test_a_system_that_ties_no_socket_to_an_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(socket, "SO_BINDTODEVICE", raising=False)
+    with (
+        bound_socket("stream", "dual") as server,
+        connected("stream", ("127.0.0.1", server.getsockname()[1])),
+    ):
+        server.accept()[0].close()
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ENODEV, errno.EINVAL])

@@ -133,6 +133,67 @@ def test_a_server_with_a_full_backlog(twin: Twin, listen: Listen, stack: Any, fa
         twin.connect(listener.getsockname(), timeout=0.02)
 
 
+def test_a_refusal_that_comes_later(twin: Twin, listen: Listen, monkeypatch: Any) -> None:
+    """On the loopback interface connect(2) knows at once; elsewhere the answer has to be waited for."""
+
+    class Far(socket.socket):
+        def connect(self, address: Any) -> None:
+            super().connect(address)
+            raise BlockingIOError
+
+        def getsockopt(self, level: int, option: int, *size: int) -> Any:
+            assert (level, option) == (socket.SOL_SOCKET, socket.SO_ERROR)
+            return errno.ECONNREFUSED
+
+    address = listen().getsockname()
+    monkeypatch.setattr(socket, "socket", Far)
+    with pytest.raises(PeerRefused, match="nobody listens"):
+        twin.connect(address)
+
+
+def test_a_system_without_a_way_to_wait_for_a_unix_server(
+    twin: Twin, listen: Listen, monkeypatch: Any
+) -> None:
+    class Full(socket.socket):
+        def connect(self, address: Any) -> None:
+            raise BlockingIOError
+
+    address = listen("unix").getsockname()
+    monkeypatch.setattr(socket, "socket", Full)
+    monkeypatch.setattr("servertest.clients._dial.sys.platform", "darwin")
+    with pytest.raises(UsageError, match="does not tell when a Unix peer has room again"):
+        twin.connect(address)
+
+
+@linux
+@pytest.mark.parametrize("family", ["unix", "abstract"])
+def test_a_full_backlog_of_a_server_that_goes_away(
+    twin: Twin,
+    listen: Listen,
+    stack: Any,
+    family: str,
+    background: Callable[..., Background],
+    monkeypatch: Any,
+) -> None:
+    listener = listen(family, backlog=0)
+    address = listener.getsockname()
+    fill(listener, stack)
+    closing: list[Background] = []
+
+    class Noticed(socket.socket):
+        def connect(self, address: Any) -> None:
+            try:
+                super().connect(address)
+            except BlockingIOError:
+                closing.append(background(listener.close))
+                raise
+
+    monkeypatch.setattr(socket, "socket", Noticed)
+    with pytest.raises(PeerRefused):
+        twin.connect(address)
+    closing[0].result()
+
+
 @linux
 @pytest.mark.parametrize("family", ["unix", "abstract"])
 def test_a_full_backlog_that_gets_room(

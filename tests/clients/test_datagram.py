@@ -16,6 +16,7 @@ import pytest
 
 from servertest._support import (
     Address,
+    AddressError,
     DeadlineExceeded,
     Family,
     Mismatch,
@@ -29,6 +30,7 @@ from servertest._support import (
 )
 from servertest.clients import DatagramClient
 from servertest.clients._datagram_core import DatagramCore
+from servertest.clients._own_name import OwnName
 
 from ._twins import PATIENCE, Background, Threads, Twin
 
@@ -235,6 +237,46 @@ def test_a_unix_server_that_reads_again(
     assert pair.client.socket.gettimeout() == 0
 
 
+@pytest.mark.parametrize("connected", [True, False])
+def test_a_unix_server_that_goes_away_instead(
+    make_pair: Make, background: Callable[..., Background], connected: bool
+) -> None:
+    pair = make_pair("unix", connected=connected)
+    with pytest.raises(DeadlineExceeded):
+        for _ in range(10_000):
+            pair.client.send(b"x", timeout=0.01)
+    closing = background(pair.server.close)
+    with pytest.raises(PeerRefused, match="nobody listens"):
+        pair.client.send(b"y")
+    closing.result()
+
+
+def test_false_alarms_do_no_harm(make_pair: Make) -> None:
+    """Poll(2) may say ready, and the call then finds that it is not: a UDP checksum was wrong, for example."""
+
+    class Reluctant(socket.socket):
+        tries = 0
+
+        def _once(self) -> None:
+            self.tries += 1
+            if self.tries % 2:
+                raise BlockingIOError
+
+        def recvfrom(self, *args: Any) -> Any:
+            self._once()
+            return super().recvfrom(*args)
+
+        def send(self, *args: Any) -> int:
+            self._once()
+            return super().send(*args)
+
+    pair = make_pair("inet")
+    pair.client._core.sock = Reluctant(fileno=pair.client.socket.detach())
+    pair.client.send(b"ping")
+    pair.answer(b"pong")
+    assert pair.client.receive() == b"pong"
+
+
 @pytest.mark.parametrize("family", ["inet", "inet6"])
 def test_udp_finds_out_that_nobody_listens_after_sending(twin: Twin, family: Family) -> None:
     with refused_address("datagram", family) as address, twin.connect_datagram(address) as client:
@@ -264,6 +306,12 @@ def test_a_datagram_that_no_network_can_carry(make_pair: Make) -> None:
 
 
 # Names
+
+
+def test_a_client_of_a_distant_server_is_named_by_its_first_send() -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        OwnName(reachable=True).give(sock, ("192.0.2.1", 9))
+        assert sock.getsockname() == ("0.0.0.0", 0)
 
 
 def test_a_unix_client_has_a_short_path_of_its_own_and_removes_it(make_pair: Make) -> None:
@@ -309,6 +357,11 @@ def test_a_client_may_have_a_name_of_the_callers(
     second = make_pair("unix", source=path)
     second.client.close()
     assert not os.path.exists(path)
+
+
+def test_a_name_that_is_too_long(twin: Twin, serve: Callable[..., socket.socket]) -> None:
+    with pytest.raises(AddressError, match="the limit here is"):
+        twin.connect_datagram(serve("unix").getsockname(), source="/" + "x" * 200)
 
 
 def test_a_udp_client_may_have_an_address_of_the_callers(make_pair: Make) -> None:

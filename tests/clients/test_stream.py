@@ -418,6 +418,63 @@ def test_a_socket_that_is_given_a_timeout_still_works(link: Link) -> None:
     assert link.client.readline() == b"hi\n"
 
 
+# False alarms: poll(2) may say ready, and the call then finds that it is not (its BUGS section)
+
+
+class Reluctant(socket.socket):
+    """Is never ready at the first try."""
+
+    tries = 0
+
+    def _once(self) -> None:
+        self.tries += 1
+        if self.tries % 2:
+            raise BlockingIOError
+
+    def recv(self, *args: Any) -> bytes:
+        self._once()
+        return super().recv(*args)
+
+    def send(self, *args: Any) -> int:
+        self._once()
+        return super().send(*args)
+
+
+def test_false_alarms_do_no_harm(twin: Twin) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs, twin.stream(Reluctant(fileno=ours.detach())) as client:
+        client.send_all(b"ping")
+        assert theirs.recv(10) == b"ping"
+        theirs.sendall(b"pong")
+        assert client.read_exactly(4) == b"pong"
+
+
+def test_false_alarms_do_no_harm_to_tls(
+    twin: Twin, background: Callable[..., Background], client_context: Any, server_context: Any
+) -> None:
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(PATIENCE)
+    wrapping = background(lambda: server_context.wrap_socket(theirs, server_side=True))
+    with twin.stream(Reluctant(fileno=ours.detach())) as client:
+        client.start_tls(client_context, "unix.test")
+        with wrapping.result() as peer:
+            client.send_all(b"ping")
+            assert peer.recv(10) == b"ping"
+            peer.sendall(b"pong")
+            assert client.read_exactly(4) == b"pong"
+
+
+def test_without_poll_select_does(tcp: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows."""
+    monkeypatch.delattr("select.poll")
+    tcp.client.send_all(b"ping")
+    assert tcp.peer.recv(10) == b"ping"
+    tcp.peer.sendall(b"pong")
+    assert tcp.client.read_exactly(4) == b"pong"
+    with pytest.raises(DeadlineExceeded):
+        tcp.client.read_exactly(1, timeout=0)
+
+
 # An existing socket
 
 
@@ -446,6 +503,10 @@ def test_sockets_that_will_not_do(twin: Twin) -> None:
         pytest.raises(UsageError, match="needs a stream socket"),
     ):
         twin.stream(sock)
+    closed = socket.socket()
+    closed.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        twin.stream(closed)
 
 
 def test_a_client_without_a_sensible_timeout_is_none(twin: Twin) -> None:
