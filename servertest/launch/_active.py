@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ("Activity", "ActivityBook")
 
-#: Seconds that a handler gets to notice that its connection was shut down under it.
-FORCED_GRACE = 0.5
+#: Seconds that a handler or a hook gets to end once it is forced. What follows is a failure in any case.
+FORCED_GRACE = 0.2
 
 
 class Activity:

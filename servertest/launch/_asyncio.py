@@ -176,13 +176,17 @@ class AsyncioServable:
             forced = [f"the event loop did not end:\n{self.describe()}"]
             self._call(self._cancel_all)
             self._ended.wait(FORCED_GRACE)
-        self._socket.close()
+        if self._ended.is_set() or self._loop is None:
+            self._socket.close()
+        elif isinstance(self._socket, StoppableListener):
+            self._socket.interrupt()  # clients are refused; the descriptor is the loop's, if it ever goes on
         return forced
 
     def _cancel_all(self) -> None:
+        """End the callbacks. The loop's own task then closes what they leave, and ends too."""
         for activity in self._book:
             activity.forced = True
-        for task in asyncio.all_tasks(self._loop):
+        for task in self._tasks:
             task.cancel()
 
     def describe(self) -> str:

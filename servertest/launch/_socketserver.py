@@ -17,7 +17,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, cast
 
-from ._active import ActivityBook, stack_of
+from ._active import FORCED_GRACE, ActivityBook, stack_of
 from ._instrument import Instrument, is_ours, method_of
 from ._wakeup import InterruptibleListener, Latch, Wakeup
 
@@ -33,9 +33,6 @@ __all__ = ("SocketServerServable", "adopt")
 
 #: How often a foreign loop looks at its flag where nothing can wake it: in seconds.
 _POLL_INTERVAL = 0.02
-
-#: Seconds that a hook of somebody's own may take to come back once everything else has ended.
-_HOOK_GRACE = 1.0
 
 _FLAG = "_BaseServer__shutdown_request"
 
@@ -171,14 +168,14 @@ class SocketServerServable:
             forced += self._await(self._start(self.server.server_close, "server_close"))
         else:
             self._call(self.server.server_close, "server_close")
-        if self._shutdown is not None and not self._shutdown.wait(_HOOK_GRACE):
+        if self._shutdown is not None and not self._shutdown.wait(_rest(deadline)):
             forced.append(f"{type(self.server).__name__}.shutdown() does not return")
         self._join_handlers(deadline)
         self._release()
         return forced
 
     def _await(self, hook: threading.Thread) -> list[str]:
-        hook.join(_HOOK_GRACE)
+        hook.join(FORCED_GRACE)
         if not hook.is_alive():
             return []
         return [f"{type(self.server).__name__}: a hook does not return: {hook.name}\n{stack_of(hook)}"]
@@ -192,7 +189,7 @@ class SocketServerServable:
         left = _wait_for(pids, 0)
         forced = [f"child did not end:\n  {describe_children([pid])}" for pid in left]
         _signal_all(left, signal.SIGKILL)
-        _wait_for(left, _HOOK_GRACE)
+        _wait_for(left, FORCED_GRACE)
         return forced
 
     def _join_handlers(self, deadline: Deadline) -> None:
@@ -200,7 +197,7 @@ class SocketServerServable:
         stuck = {activity.thread for activity in self._book.unfinished()}
         for thread in list(self._instrument.threads):
             if thread not in stuck and thread is not threading.current_thread():
-                thread.join(max(deadline.remaining() or 0.0, _HOOK_GRACE))
+                thread.join(_rest(deadline))
 
     def _release(self) -> None:
         self._instrument.remove()
@@ -222,6 +219,11 @@ class SocketServerServable:
 
             parts.append(describe_children(self._children))
         return "\n".join(part for part in parts if part)
+
+
+def _rest(deadline: Deadline) -> float:
+    """Seconds for what ends by itself as soon as it gets the processor."""
+    return max(deadline.remaining() or 0.0, FORCED_GRACE)
 
 
 def _signal_all(pids: Iterable[int], number: int) -> None:
