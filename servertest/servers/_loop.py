@@ -237,6 +237,11 @@ class Loop:
 
     def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
         """Call `callback(events)` in the loop's thread whenever `fd` is ready. Only from the loop's thread."""
+        for seat in self._seats:
+            if (
+                seat.fd == fd
+            ):  # another thread has closed that listener, and its number has come to somebody else
+                self._stand(seat)
         self.selector.register(fd, events, callback)
 
     def unwatch(self, fd: int) -> None:
