@@ -5,8 +5,8 @@ from __future__ import annotations
 __all__ = ("byte_diff", "count_bytes", "first_difference", "preview", "what_came")
 
 # byte_diff() shows what fits a terminal line in hex, and that many bytes of it before the first difference.
-_WIDTH = 24
-_BEFORE = 8
+_WIDTH = 28
+_BEFORE = 12
 
 
 def preview(data: bytes | bytearray, limit: int = 120) -> str:
