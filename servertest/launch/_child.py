@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -120,6 +121,7 @@ class _ServerProcess:
         self.stopping = False
         self.patience = 0.0
         self.carried: Sequence[type] = ()
+        self.masks = threading.local()
 
     # -- signals
 
@@ -135,17 +137,27 @@ class _ServerProcess:
         faulthandler.register(STACKS_SIGNAL, file=stacks, all_threads=True, chain=True)
         signal.set_wakeup_fd(bell, warn_on_full_buffer=False)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        os.register_at_fork(after_in_child=self._in_forked_child)
+        os.register_at_fork(
+            before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._in_forked_child
+        )
 
     def _on_sigterm(self, number: int, frame: object) -> None:
         self.stopping = True
         if self.servable is not None:
             self.servable.stop()
 
+    def _before_fork(self) -> None:
+        # Python drops what signals come to a child before it has set itself up: SIGTERM would be lost, and the child stay.
+        self.masks.at_fork = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+
+    def _after_fork(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.masks.at_fork)
+
     def _in_forked_child(self) -> None:
         """A process that the server forks is not the server: SIGTERM ends it, unless it wants otherwise."""
         if signal.getsignal(signal.SIGTERM) == self._on_sigterm:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self._after_fork()
 
     # -- life
 
@@ -212,6 +224,7 @@ class _ServerProcess:
 
     def _close(self, servable: Servable, observer: _Observer) -> None:
         forced: list[str] = []
+        _send(self.channel, ("closing",))
         try:
             servable.stop()
             forced = servable.close(Deadline(self._seconds_to_close(), "the handlers to end"))

@@ -37,9 +37,11 @@ __all__ = ("ProcessHost",)
 #: Seconds that a server process may take from its fork until it serves. Importing a handler's modules may take long.
 STARTING = 20.0
 
-# Of the time that a stop may take: when the stacks are taken, by when the server process has forced its handlers to end,
-# and when it is killed itself. The last part is for dying.
+# Of the time that a stop may take: when the stacks are taken, until when the server process waits for its handlers, and
+# when it is killed if it has not come back from serving. If it has, it is busy forcing handlers to end, and describing
+# them, for which there are a few seconds more.
 _LOOK, _CLOSE, _KILL = 0.7, 0.8, 0.9
+_FORCING = 5.0
 
 
 class ProcessHost:
@@ -69,7 +71,7 @@ class ProcessHost:
         return None if self._process is None else self._process.pid
 
     @property
-    def running(self) -> bool:
+    def alive(self) -> bool:
         """Whether there is a server process and it has not ended."""
         return self._process is not None and not self._process.ended
 
@@ -144,10 +146,10 @@ def _end(process: ServerProcess, deadline: Deadline) -> list[str]:
     if process.wait_for_end(total * _LOOK):
         return _after_end(process)
     seen = process.stacks()
-    if process.wait_for_end(total * (_KILL - _LOOK)):
-        return [*_after_end(process), f"what it was doing after {total * _LOOK:g} s:\n{seen}"]
+    if process.wait_for_end(total * (_KILL - _LOOK)) or (process.closing and process.wait_for_end(_FORCING)):
+        return [*_after_end(process), f"what it was doing after {total * _LOOK:.3g} s:\n{seen}"]
     said = process.describe_output()
-    end = f"the server process (pid {process.pid}) did not end within {total:g} s and was killed"
+    end = f"the server process (pid {process.pid}) did not end within {total:.3g} s and was killed"
     if not process.kill():
         end = f"the server process (pid {process.pid}) could not be killed within {DYING:g} s"
     return [*(process.forced or []), f"{end}; what it was doing:\n{seen}\n(pid {process.pid}){said}"]

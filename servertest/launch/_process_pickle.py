@@ -14,6 +14,7 @@ installed module defines travels by reference, as its name. cloudpickle does bot
 
 from __future__ import annotations
 
+import functools
 import importlib.machinery
 import io
 import pickle
@@ -72,6 +73,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
         self.by_value = by_value
         self.carried: list[type] = []
         self.registered: list[ModuleType] = []
+        self.decided: set[str | None] = set()
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, type):
@@ -84,11 +86,16 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no
             return reduced
         if isinstance(obj, FunctionType):
             self._register(obj.__module__)
-        elif isinstance(obj, ModuleType) and _cannot_be_imported(obj):
+        elif isinstance(obj, ModuleType) and _cannot_be_imported(
+            obj
+        ):  # a test's own is left to be found by name
             self._register(obj.__name__)
         return super().reducer_override(obj)
 
     def _register(self, name: str | None) -> None:
+        if name in self.decided:
+            return
+        self.decided.add(name)
         module = sys.modules.get(name or "")
         if module is None or name in cloudpickle.list_registry_pickle_by_value() or not self.by_value(module):
             return
@@ -132,9 +139,26 @@ def _server_class(name: str) -> type:
 
 
 def _travels_by_value(module: ModuleType) -> bool:
-    """Whether it is a test's own: pytest has rewritten it, or a server process could not import it."""
+    """Whether it is a test's own: pytest has rewritten it, or a server process could not import it.
+
+    pytest also rewrites the packages of its plugins, of which this is one; those are installed.
+    """
     loader = getattr(module, "__loader__", None)
-    return type(loader).__module__.startswith("_pytest.") or _cannot_be_imported(module)
+    rewritten = type(loader).__module__.startswith("_pytest.") and not _is_installed(module)
+    return rewritten or _cannot_be_imported(module)
+
+
+def _is_installed(module: ModuleType) -> bool:
+    if module.__name__.partition(".")[0] == "servertest":
+        return True
+    return (getattr(module, "__file__", None) or "").startswith(_installed_places())
+
+
+@functools.cache
+def _installed_places() -> tuple[str, ...]:
+    import sysconfig
+
+    return tuple(sysconfig.get_path(name) for name in ("stdlib", "platlib", "purelib"))
 
 
 def _cannot_be_imported(module: ModuleType) -> bool:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ._host import Observer
     from ._zygote import Zygote
 
-__all__ = ("ProcessDied", "Refusal", "ServerProcess", "learned_modules")
+__all__ = ("DRAINING", "DYING", "Descriptor", "ProcessDied", "Refusal", "ServerProcess", "learned_modules")
 
 #: Messages that are taken from one process before the others have their turn.
 _TURN = 256
@@ -68,6 +68,7 @@ class ServerProcess:
         pid: Its process id, and the number of its process group; None before it was forked.
         address: Where it serves, once it does.
         refusal: Why it does not serve, if it has said so.
+        closing: Whether it has come back from serving, and is closing its server.
         forced: What it had to force when it closed its server; None if it has not got that far.
         left: Pids of processes that it left behind.
         status: How it ended, as waitpid(2) tells it; None while it runs.
@@ -81,6 +82,7 @@ class ServerProcess:
         self.pid: int | None = None
         self.address: Address | None = None
         self.refusal: Refusal | None = None
+        self.closing = False
         self.forced: list[str] | None = None
         self.left: list[int] = []
         self.status: int | None = None
@@ -90,6 +92,7 @@ class ServerProcess:
         self.killed = False
         self.output = Output()
         self._reported = False
+        self._group_killed = False
         self._observer = observer
         self._carried = carried
         self._source = next(_launches)
@@ -105,7 +108,7 @@ class ServerProcess:
         self._channel, self._far_channel = channel_pair()
         near, self._far_output = os.pipe()
         os.set_blocking(near, False)
-        self._output = _Descriptor(near)
+        self._output = Descriptor(near)
         self._stacks = StackReader()
 
     # -- beginning
@@ -155,7 +158,7 @@ class ServerProcess:
                 self.pid = number
             elif word == FAILED:
                 self.fork_error = number
-            elif word == LEFT:
+            elif word == LEFT and not self._group_killed:
                 self.left.append(number)
             self._changed.notify_all()
         if word == ENDED:
@@ -205,6 +208,8 @@ class ServerProcess:
         if word == "ready":
             (self.address,) = rest
             self.serving, self.expected = True, False
+        elif word == "closing":
+            self.closing = True
         elif word == "closed":
             (self.forced,) = rest
         elif word == "refused":
@@ -235,6 +240,7 @@ class ServerProcess:
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self._output.fileno(), _PIECE):
                 self.output.feed(data)
+                self._notify()
                 if len(data) == _PIECE:
                     return True  # let the others have their turn
             self._end_of("output")
@@ -244,6 +250,10 @@ class ServerProcess:
     def _end_of(self, line: str) -> None:
         with self._changed:
             self._open.discard(line)
+            self._changed.notify_all()
+
+    def _notify(self) -> None:
+        with self._changed:
             self._changed.notify_all()
 
     # -- waiting
@@ -276,7 +286,7 @@ class ServerProcess:
 
     def kill(self) -> bool:
         """Kill it and all that it has forked; whether it is gone."""
-        self.expected = True
+        self.expected = self._group_killed = True
         self.order(TO_ALL, signal.SIGKILL)
         return self.wait_for_end(DYING)
 
@@ -342,7 +352,7 @@ class ServerProcess:
         return self._stacks.read(self.pid, lambda number: self.order(TO_ONE, number))
 
 
-class _Descriptor:
+class Descriptor:
     """A bare descriptor, to be watched like the others."""
 
     def __init__(self, fd: int) -> None:
