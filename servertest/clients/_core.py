@@ -38,9 +38,9 @@ Data: TypeAlias = bytes | bytearray | memoryview
 """What can be sent."""
 
 _CHUNK = 65536
-_DRAIN_LIMIT = (
-    64  # chunks that close() throws away at most: a peer that never pauses must not keep it from closing
-)
+
+# How many chunks close() throws away at most: a peer that never pauses must not keep it from closing.
+_DRAIN_LIMIT = 64
 
 
 class StreamCore:
@@ -66,6 +66,7 @@ class StreamCore:
         self.tls: TlsSession | None = None
         self.sent = 0
         self.half_closed = False
+        self._was_reset = False
 
     @property
     def received(self) -> int:
@@ -110,6 +111,9 @@ class StreamCore:
 
     def _recv(self, size: int) -> Steps[bytes | None]:
         """One recv(2): None if it was a false alarm, empty at the end of the stream."""
+        if self._was_reset:
+            # The system tells of a RST once; after that it would look like the end of the stream.
+            self._lost(ConnectionResetError())
         yield Wait(self.sock, write=False)
         self.shared.require_open()
         try:
@@ -133,11 +137,13 @@ class StreamCore:
 
     def send(self, data: Data) -> Operation[int]:
         """Hand over what the system takes at once, at most a record with TLS."""
-        return Operation(self._send(memoryview(data).cast("B")), _Sending(self, len(data)))
+        view = memoryview(data).cast("B")
+        return Operation(self._send(view), _Sending(self, len(view)))
 
     def send_all(self, data: Data) -> Operation[None]:
         """Hand over everything."""
-        return Operation(self._send_all(memoryview(data).cast("B")), _Sending(self, len(data)))
+        view = memoryview(data).cast("B")
+        return Operation(self._send_all(view), _Sending(self, len(view)))
 
     def half_close(self) -> Operation[None]:
         """Tell the peer that nothing more will come."""
@@ -190,7 +196,6 @@ class StreamCore:
 
     def _half_close(self) -> Steps[None]:
         with self.shared.alone("writes"):
-            self.shared.require_open()
             if self.half_closed:
                 return
             if self.tls is not None:
@@ -297,6 +302,7 @@ class StreamCore:
                 f"{self.peer} has closed the connection and takes nothing more", so_far
             ) from error
         if gone or isinstance(error, (ConnectionResetError, ConnectionAbortedError)):
+            self._was_reset = True
             raise PeerReset(f"{self.peer} reset the connection{_after(so_far)}", so_far) from error
         error.add_note(f"on the connection to {self.peer}")
         raise error

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from servertest._support import Mismatch, UsageError
 from servertest.clients import ReceiveBuffer
@@ -73,6 +73,7 @@ WANTS: list[tuple[str, Any, bytes, bytes]] = [
 @pytest.mark.parametrize(
     ("make", "stream", "taken"), [row[1:] for row in WANTS], ids=[row[0] for row in WANTS]
 )
+@settings(max_examples=40)
 @given(places=st.lists(st.integers(0, 20), max_size=6))
 def test_how_the_stream_is_cut_changes_nothing(
     make: Any, stream: bytes, taken: bytes, places: list[int]

@@ -34,7 +34,7 @@ from servertest.clients._own_name import OwnName
 
 from ._twins import PATIENCE, Background, Threads, Twin
 
-SOON = 0.02  # a deadline that is meant to pass
+SOON = 0.01  # a deadline that is meant to pass
 
 
 @dataclass

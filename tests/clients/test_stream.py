@@ -24,7 +24,7 @@ from servertest._support import (
 from ._twins import PATIENCE, Background, Twin
 from .conftest import Link
 
-SOON = 0.02  # a deadline that is meant to pass
+SOON = 0.01  # a deadline that is meant to pass
 
 
 def test_bytes_go_both_ways(link: Link) -> None:
@@ -203,6 +203,8 @@ def test_a_reset_is_told_apart_from_an_end(
         link.client.read_exactly(5)
     assert caught.value.so_far == b" a"
     assert link.client.read_exactly(2) == b" a"
+    with pytest.raises(PeerReset):  # and not b"", as if this were the end
+        link.client.read_eof()
 
 
 @pytest.mark.parametrize("kind", ["inet", "inet+tls"])
