@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from servertest._support import DeadlineExceeded, UsageError, bound_socket
 from servertest.clients import AsyncDatagramClient, AsyncStreamClient, StreamClient
+from servertest.clients._steps import Wait, ready
 
 from ._twins import PATIENCE, Background, Threads
 from .conftest import Link
@@ -78,8 +79,9 @@ def test_a_reset_under_a_blocked_write_is_a_reset(
     make_link: Callable[..., Link], background: Start, kind: str
 ) -> None:
     link = make_link(kind)
-    with pytest.raises(DeadlineExceeded):
-        link.client.send_all(b"x" * 20_000_000, timeout=0.05)
+    while ready(Wait(link.client.socket, write=True), 0.05):
+        with contextlib.suppress(DeadlineExceeded):
+            link.client.send_all(b"x" * 1_000_000, timeout=0.01)
     waiting = once_waiting(link.client)
     writing = background(link.client.send_all, b"x" * 1000)
     assert waiting.wait(PATIENCE)
@@ -105,7 +107,7 @@ def test_two_reads_at_once_are_refused(tcp: Link, background: Start) -> None:
 # Tasks
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def connected() -> AsyncIterator[tuple[AsyncStreamClient, socket.socket]]:
     ours, theirs = socket.socketpair()
     theirs.settimeout(PATIENCE)
@@ -250,9 +252,9 @@ def test_a_deadline_lets_other_tasks_run() -> None:
 
             ticking = asyncio.create_task(tick())
             with pytest.raises(DeadlineExceeded):
-                await client.readline(timeout=0.01)
+                await client.readline(timeout=0.02)
             ticking.cancel()
-            assert ticks > 10
+            assert ticks >= 2
 
     run(main())
 

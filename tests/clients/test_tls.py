@@ -258,7 +258,7 @@ def test_a_server_that_wants_a_certificate_and_gets_none(
 
 def test_a_server_that_stalls(twin: Twin, listen: Listen, client_context: ssl.SSLContext) -> None:
     address = listen().getsockname()  # the kernel accepts, nobody answers
-    with pytest.raises(DeadlineExceeded, match=r"^waited 0\.0[0-5]\d* s for the TLS handshake with 127"):
+    with pytest.raises(DeadlineExceeded, match=r"^waited 0\S* s for the TLS handshake with 127"):
         twin.connect(address, tls=client_context, timeout=0.05)
 
 
