@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 from .._support import STOP_TIMEOUT, Deadline, UsageError
 from ._child import Setting
 from ._child_coverage import measurement_options
+from ._process_exit import DYING, ProcessDied
 from ._process_pickle import dump_plan
-from ._process_run import DYING, ProcessDied, ServerProcess
+from ._process_run import ServerProcess
 from ._zygote import NoZygote, the_zygote
 
 if TYPE_CHECKING:

@@ -7,7 +7,18 @@ import select
 import signal
 import subprocess
 
-__all__ = ("describe_status", "wait_for_exit")
+from .._support import ServertestError
+
+__all__ = ("DRAINING", "DYING", "ProcessDied", "describe_status", "wait_for_exit")
+
+#: Seconds that a killed process may take to be gone.
+DYING = 5.0
+#: Seconds to wait, once a server's process has ended, until nobody holds its output any more.
+DRAINING = 1.0
+
+
+class ProcessDied(ServertestError, ChildProcessError):  # noqa: N818 - named by what happened, as all our errors
+    """A server process ended though nobody had stopped it; the message says how, and what it had printed."""
 
 
 def describe_status(status: int) -> str:

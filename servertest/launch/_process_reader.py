@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-__all__ = ("Source", "Watch")
+__all__ = ("Descriptor", "Source", "Watch")
 
 #: How long the reader may take to answer, in seconds. It never does anything that blocks.
 PATIENCE = 10.0
@@ -27,6 +27,16 @@ class Source(Protocol):
 
     def fileno(self) -> int:
         """The descriptor."""
+
+
+class Descriptor:
+    """A bare descriptor, to be watched like the others."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def fileno(self) -> int:
+        return self._fd
 
 
 Call = Callable[[], bool]

@@ -10,13 +10,13 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
-from .._support import Deadline, RemoteError, ServertestError
+from .._support import Deadline, RemoteError
 from ._errors import HandlerError
 from ._process_channel import channel_pair
-from ._process_exit import describe_status
+from ._process_exit import DRAINING, DYING, ProcessDied, describe_status
 from ._process_output import Output
 from ._process_pickle import load_exception
-from ._process_reader import Watch
+from ._process_reader import Descriptor, Watch
 from ._process_stacks import StackReader
 from ._zygote_main import BORN, ENDED, FAILED, LEFT, ORDER, REPORT, TO_ALL, TO_ONE
 
@@ -27,23 +27,15 @@ if TYPE_CHECKING:
     from ._host import Observer
     from ._zygote import Zygote
 
-__all__ = ("DRAINING", "DYING", "Descriptor", "ProcessDied", "Refusal", "ServerProcess", "learned_modules")
+__all__ = ("Refusal", "ServerProcess", "learned_modules")
 
 #: Messages that are taken from one process before the others have their turn.
 _TURN = 256
 #: Bytes read at once from an output.
 _PIECE = 65_536
-#: Seconds that a killed process may take to be gone.
-DYING = 5.0
-#: Seconds to wait, once the server process has ended, until nobody holds its line any more.
-DRAINING = 1.0
 
 _launches = itertools.count(1)
 _learned: dict[str, None] = {}
-
-
-class ProcessDied(ServertestError, ChildProcessError):  # noqa: N818 - named by what happened, as all our errors
-    """A server process ended though nobody had stopped it; the message says how, and what it had printed."""
 
 
 class Refusal:
@@ -350,16 +342,6 @@ class ServerProcess:
         if self.pid is None or self.ended:
             return ""
         return self._stacks.read(self.pid, lambda number: self.order(TO_ONE, number))
-
-
-class Descriptor:
-    """A bare descriptor, to be watched like the others."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def fileno(self) -> int:
-        return self._fd
 
 
 def _receive(sock: socket.socket, size: int) -> bytes | None:

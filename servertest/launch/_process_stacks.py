@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ._child import STACKS_SIGNAL
-from ._zygote_main import group_members
+from ._process_group import group_members
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from .. import servers  # noqa: F401 - for the children, as is all that the next line imports
 from ._child import serve
+from ._process_group import group_members
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -46,7 +47,6 @@ __all__ = (
     "REQUEST_HEAD",
     "TO_ALL",
     "TO_ONE",
-    "group_members",
     "main",
 )
 
@@ -259,26 +259,6 @@ def _signal_group(pid: int, number: int) -> None:
             os.kill(pid, number)
     except PermissionError:
         pass  # macOS says so of a group in which only zombies are left
-
-
-def group_members(group: int) -> list[int]:
-    """Pids of the processes of a group that run, or could: no zombies. Only Linux tells; elsewhere there are none."""
-    try:
-        numbers = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    except OSError:
-        return []
-    return sorted(pid for pid in numbers if _group_and_state(pid) == (group, True))
-
-
-def _group_and_state(pid: int) -> tuple[int, bool]:
-    """The group of a process, and whether it is alive; proc_pid_stat(5), fields 5 and 3."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # The second field is the program's name in parentheses, and may contain both.
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return 0, False
-    return int(fields[2]), fields[0] not in (b"Z", b"X")
 
 
 def _close_all(descriptors: Iterable[int]) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import queue
 import select
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -35,16 +35,30 @@ class Ear:
         self.errors.add(error)
 
 
+class Stop:
+    """An event that may be set in a signal handler while the very thread is about to wait for it."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def set(self) -> None:
+        self._queue.put(None)
+
+    def wait(self) -> None:
+        self._queue.get()
+        self._queue.put(None)
+
+
 class Scripted:
     """A servable made of a function that serves until an event is set, or until it feels like ending."""
 
-    def __init__(self, plan: Plan, script: Callable[[Plan, threading.Event], object]) -> None:
+    def __init__(self, plan: Plan, script: Callable[[Plan, Stop], object]) -> None:
         assert plan.listener is not None
         self.address = plan.listener.getsockname()
         self.server = script
         self.plan = plan
         self.script = script
-        self.stopped = threading.Event()
+        self.stopped = Stop()
 
     def serve(self) -> None:
         self.script(self.plan, self.stopped)
@@ -65,7 +79,7 @@ class Scripted:
 class Script:
     """A target whose server is a function `script(plan, stopped)`, which runs in the main thread of the process."""
 
-    script: Callable[[Plan, threading.Event], object]
+    script: Callable[[Plan, Stop], object]
     binds = False
     repeatable = True
 

@@ -19,11 +19,12 @@ import pytest
 from servertest._support import Deadline, DeadlineExceeded, SocketDirectory, UsageError, bound_socket
 from servertest.clients import StreamClient, connect
 from servertest.launch import _command
-from servertest.launch._command import CommandHost, CommandTarget
+from servertest.launch._command import CommandHost
+from servertest.launch._command_target import CommandTarget
 from servertest.launch._host import Plan
 from servertest.launch._kinds import Kind
-from servertest.launch._process_run import ProcessDied
-from servertest.launch._zygote_main import group_members
+from servertest.launch._process_exit import ProcessDied
+from servertest.launch._process_group import group_members
 
 from ._process_helpers import SOON, Ear, wait_for_end
 
@@ -46,6 +47,12 @@ SLEEP = "import time; print('asleep'); time.sleep(1000)"
 
 def python(program: str, *arguments: str, **options: Any) -> CommandTarget:
     return CommandTarget([sys.executable, "-S", "-c", textwrap.dedent(program), *arguments], **options)
+
+
+def wait_for_output(command: Launched, word: bytes) -> None:
+    run = command.host._run
+    assert run is not None
+    assert run._wait(lambda: word in run.output.getvalue(), SOON)
 
 
 class Launched:
@@ -88,7 +95,8 @@ def test_a_program_is_told_host_and_port() -> None:
     with running(python(SERVER, "{host}", "{port}")) as command:
         assert command.host.address[0] == "127.0.0.1"
         assert upper(command.host.address) == b"HI"
-        assert f"serving on {command.host.address[1]}" in command.host.output
+        wait_for_output(command, b"\n")
+        assert command.host.output == f"serving on {command.host.address[1]}"
 
 
 def test_a_program_says_its_port_itself() -> None:
@@ -300,6 +308,7 @@ def test_a_crash_while_stopping_is_told() -> None:
 
 def test_an_end_nobody_asked_for_is_an_error() -> None:
     command = Launched(python(SERVER, "{host}", "{port}"), "TCPServer")
+    wait_for_output(command, b"\n")
     os.kill(command.pid, signal.SIGKILL)
     error = command.ear.errors.pop(timeout=SOON)
     assert command.stop() == []
@@ -343,6 +352,7 @@ def test_output_is_bounded() -> None:
     command = Launched(python(program, "{port}", ready="last"), "TCPServer")
     run = command.host._run
     assert run is not None
+    wait_for_output(command, b"last\n")
     assert command.stop() == []
 
     assert run.output.total > 2_000_000
@@ -367,10 +377,18 @@ def test_hosts_say_what_they_are() -> None:
     assert host.stop(Deadline(1, "nothing")) == []
     assert host.dump() == "the command does not run"
     with running(python(SERVER, "{host}", "{port}")) as command:
+        wait_for_output(command, b"\n")
         assert command.host.alive
         assert re.search(r"\(pid \d+\) runs; its output:\nserving on", command.host.dump())
         with pytest.raises(UsageError, match="started already"):
             command.host.start(Plan(python(SLEEP, "{port}"), Kind(), command.ear))
+
+
+def test_windows_is_told_no(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = python(SLEEP, "{port}")
+    monkeypatch.setattr(os, "name", "nt")
+    with pytest.raises(UsageError, match="Windows does not have"):
+        target.check(Kind())
 
 
 def test_a_command_is_not_built() -> None:

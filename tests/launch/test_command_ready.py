@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -110,7 +111,7 @@ def stack() -> Iterator[ExitStack]:
 
 
 def test_a_reserved_port_can_be_bound_and_is_none_of_the_kernels(stack: ExitStack) -> None:
-    low, high = map(int, open(_command_port._RANGE_FILE).read().split())  # noqa: SIM115
+    low, high = map(int, Path(_command_port._RANGE_FILE).read_text().split())
     reservation = reserve_port("127.0.0.1", socket.AF_INET, socket.SOCK_STREAM)
     stack.callback(reservation.release)
     sock = stack.enter_context(socket.socket())

@@ -23,7 +23,7 @@ from servertest.launch._kinds import Kind
 from servertest.launch._process import ProcessHost
 from servertest.launch._targets import AsyncioTarget, FunctionTarget, HandlerTarget, WsgiTarget
 
-from ._process_helpers import SOON, Ear, Launched, launch, running, wait_for_end
+from ._process_helpers import SOON, Ear, Launched, Stop, launch, running, wait_for_end
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
@@ -188,10 +188,11 @@ def test_forking_warns_of_nothing_though_the_test_has_threads() -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="this Python does not warn")
 def test_a_warning_about_a_fork_would_have_been_seen() -> None:
-    def fork_with_a_thread(plan: Plan, stopped: threading.Event) -> None:
+    def fork_with_a_thread(plan: Plan, stopped: Stop) -> None:
         threading.Thread(target=stopped.wait, daemon=True).start()
-        if os.fork() == 0:
+        if (pid := os.fork()) == 0:
             os._exit(0)
+        os.waitpid(pid, 0)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")
@@ -364,7 +365,7 @@ def test_an_exception_that_cannot_travel_is_told_as_text() -> None:
 
 
 def test_an_error_of_the_serving_loop_is_told_once() -> None:
-    def fail(plan: Plan, stopped: threading.Event) -> None:
+    def fail(plan: Plan, stopped: Stop) -> None:
         raise OurOwnError(1, "the loop is broken")
 
     server = launch(fail)

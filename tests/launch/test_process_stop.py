@@ -8,7 +8,6 @@ import re
 import signal
 import socket
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -16,13 +15,13 @@ import pytest
 
 from servertest import servers
 from servertest._support import Deadline, DeadlineExceeded
-from servertest.launch import _process, _process_run
+from servertest.launch import _process, _process_run, _process_stacks
 from servertest.launch._host import Plan
-from servertest.launch._process_run import ProcessDied
+from servertest.launch._process_exit import ProcessDied
+from servertest.launch._process_group import group_members
 from servertest.launch._zygote import the_zygote
-from servertest.launch._zygote_main import group_members
 
-from ._process_helpers import SOON, Launched, launch, running, wait_for_end
+from ._process_helpers import SOON, Launched, Stop, launch, running, wait_for_end
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
@@ -44,7 +43,7 @@ def spin(*_: object) -> None:
 def ignore_and(then: object) -> object:
     """A server that will not hear of SIGTERM."""
 
-    def ignoring(plan: Plan, stopped: threading.Event) -> None:
+    def ignoring(plan: Plan, stopped: Stop) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         print("ignoring", flush=True)
         then(plan, stopped)  # type: ignore[operator]
@@ -131,7 +130,8 @@ def test_a_sleeping_thread_is_told_by_the_server_itself() -> None:
     assert re.search(r"test_process_stop.py\", line \d+ in handle", problems)
 
 
-def test_a_process_that_is_stopped_is_killed_all_the_same() -> None:
+def test_a_process_that_is_stopped_is_killed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_process_stacks, "ANSWER", 0.1)
     server = launch(lambda plan, stopped: stopped.wait())
     os.kill(server.pid, signal.SIGSTOP)
     problem = only(server.stop(BRIEF))
@@ -268,7 +268,7 @@ def test_who_never_serves_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_process_left_behind_in_the_group_is_told_and_killed() -> None:
-    def fork_and_forget(plan: Plan, stopped: threading.Event) -> None:
+    def fork_and_forget(plan: Plan, stopped: Stop) -> None:
         if os.fork() == 0:
             time.sleep(1000)
         print("forked", flush=True)
@@ -288,7 +288,7 @@ def test_a_process_that_has_left_the_group_is_noticed(monkeypatch: pytest.Monkey
     monkeypatch.setattr(_process_run, "DRAINING", 0.1)
     near, far = socket.socketpair()
 
-    def daemonize(plan: Plan, stopped: threading.Event) -> None:
+    def daemonize(plan: Plan, stopped: Stop) -> None:
         near, far = os.pipe()
         if os.fork() == 0:
             os.setsid()
@@ -355,7 +355,7 @@ def test_a_stop_while_the_server_begins_is_not_missed() -> None:
 
 
 def test_a_forked_process_does_not_take_sigterm_for_the_servers() -> None:
-    def fork_one(plan: Plan, stopped: threading.Event) -> None:
+    def fork_one(plan: Plan, stopped: Stop) -> None:
         pid = os.fork()
         if pid == 0:
             time.sleep(1000)

@@ -15,8 +15,8 @@ import pytest
 from servertest import servers
 from servertest.launch import _zygote
 from servertest.launch._leaks import no_leaks
+from servertest.launch._process_group import group_members
 from servertest.launch._zygote import NoZygote, Zygote, shutdown_zygote, the_zygote, zygote_pids
-from servertest.launch._zygote_main import group_members
 
 from ._process_helpers import SOON, launch, running, wait_for_end
 
