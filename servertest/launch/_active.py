@@ -30,7 +30,7 @@ from ._errors import HandlerError
 from ._wakeup import Latch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .._support import Deadline
     from ..transcript import Conversation, Direction, Event, Side
@@ -56,6 +56,8 @@ class Activity:
         saw_end: Whether the handler has read as far as that end.
         forced: Whether its connection was shut down because it took too long.
         error: The last exception reported for it, so that none is reported twice.
+        waits: Tells where it waits, if it does that without a thread.
+        in_thread: Whether a thread of its own sees it through, which may still raise what was reported.
     """
 
     __slots__ = (
@@ -64,12 +66,14 @@ class Activity:
         "ended",
         "error",
         "forced",
+        "in_thread",
         "number",
         "peer",
         "request",
         "saw_end",
         "since",
         "thread",
+        "waits",
     )
 
     def __init__(self, number: int, peer: Any, request: Any) -> None:
@@ -84,6 +88,12 @@ class Activity:
         self.saw_end = False
         self.forced = False
         self.error: BaseException | None = None
+        self.in_thread = False
+        self.waits: Callable[[], str] | None = None
+
+    def forget_error(self) -> None:
+        """Let go of it once it cannot be reported again: its traceback holds the handler, and all that the handler holds."""
+        self.error = None
 
     @property
     def connection(self) -> socket.socket | None:
@@ -116,6 +126,8 @@ class Activity:
             state = "accepted, but no handler has begun"
         elif self.ended:
             state = "handled, but not closed"
+        elif self.waits is not None:
+            state = "in its handler, in the server's loop"
         else:
             state = f"in its handler, in thread {self.thread.name}"
         number = f"connection {self.number} from " if self.number else "request from "
@@ -180,8 +192,8 @@ class ActivityBook:
     def close(self, key: int) -> Activity | None:
         """Strike out a request that was closed."""
         activity = self._open.pop(key, None)
-        if activity is not None:
-            activity.error = None  # its traceback holds the handler, and all that the handler holds
+        if activity is not None and not activity.in_thread:
+            activity.forget_error()
         self._look_whether_idle()
         return activity
 
@@ -264,7 +276,8 @@ class ActivityBook:
             self.observer.failed(HandlerError.capture(error, where=found, connection=connection))
 
     def _is_ours(self, activity: Activity) -> bool:
-        return activity.forced or (activity.cut and (activity.saw_end or self.recorder is None))
+        unaware = activity.saw_end or self.recorder is None or activity.thread is None
+        return activity.forced or (activity.cut and unaware)
 
     def note(self, connection: int, text: str) -> None:
         """Write a remark into the transcript."""
@@ -308,7 +321,9 @@ class ActivityBook:
     def tell(self, activity: Activity) -> str:
         """A paragraph: the activity's line, its last bytes, and the stack of its thread."""
         lines = [activity.describe(), *self._last_bytes(activity)]
-        if activity.thread is not None and not activity.ended:
+        if activity.waits is not None:
+            lines.append(activity.waits())
+        elif activity.thread is not None and not activity.ended:
             lines.append(stack_of(activity.thread))
         return "\n".join(lines)
 
@@ -368,15 +383,25 @@ class _Tap(Recorder):
 
 
 #: Methods of handlers and servers whose name in a traceback says best what failed.
-_PLACES = ("setup", "handle", "finish", "verify_request", "get_request", "process_request", "service_actions")
+_PLACES = (
+    "handle_error",
+    "setup",
+    "handle",
+    "finish",
+    "get_request",
+    "verify_request",
+    "shutdown_request",
+    "service_actions",
+    "process_request",
+)
 
 
 def _where(error: BaseException) -> str:
     """In which method of the handler or server an exception arose."""
-    names = []
+    names = set()
     traceback = error.__traceback__
     while traceback is not None:
-        names.append(traceback.tb_frame.f_code.co_name)
+        names.add(traceback.tb_frame.f_code.co_name)
         traceback = traceback.tb_next
     return next((place for place in _PLACES if place in names), "handler")
 

@@ -196,11 +196,5 @@ class AsyncioServable:
         self._book.forget_closed()
         parts = [self._book.describe()]
         if self._loop is not None and not self._loop.is_closed():
-            parts.append(describe_tasks(_tasks_of(self._loop)))
+            parts.append(describe_tasks(asyncio.all_tasks(self._loop)))
         return "\n".join(part for part in parts if part)
-
-
-def _tasks_of(loop: asyncio.AbstractEventLoop) -> list[asyncio.Task[Any]]:
-    from ._dump import pending_tasks
-
-    return [task for task in pending_tasks() if task.get_loop() is loop]

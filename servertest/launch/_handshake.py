@@ -29,6 +29,19 @@ class Handshake:
         self._context = credential.server_context()
         self._cancelled = cancelled
 
+    def prepare(self, plain: socket.socket) -> socket.socket:
+        """Wrap a connection, for a server whose own loop does the handshakes."""
+        try:
+            return self._context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+        except BaseException:
+            plain.close()
+            raise
+
+    def pardons(self, error: BaseException) -> bool:
+        """Whether a handshake that failed like this has done what the profile is for."""
+        refused = self._profile.refusal_is_the_point and isinstance(error, OSError)
+        return refused or isinstance(error, HandshakeEnded)
+
     def secure(self, book: ActivityBook, activity: Activity) -> socket.socket | None:
         """Do the handshake.
 

@@ -23,7 +23,8 @@ import signal
 import socket
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 from ._active import Activity, ActivityBook
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from ._handshake import Handshake
 
-__all__ = ("Instrument", "is_ours", "method_of")
+__all__ = ("Instrument", "has_base", "is_ours", "method_of")
 
 #: What both modules call the target of a thread that lives for one request.
 _REQUEST_THREAD = "process_request_thread"
@@ -49,6 +50,11 @@ def method_of(server: object, name: str) -> str:
     return qualified.rpartition(".")[0].rpartition(".")[2]
 
 
+def has_base(server: object, name: str) -> bool:
+    """Whether a class of this name is among the server's ancestors: ours, or one that was copied."""
+    return any(base.__name__ == name for base in type(server).__mro__)
+
+
 class Instrument:
     """The attributes put on one server."""
 
@@ -57,7 +63,10 @@ class Instrument:
         self.book = book
         self.threads: dict[threading.Thread, None] = {}
         self._handshake = handshake
+        # There a handler that waits comes back at once, and goes on later: its end is that of its request.
+        self._selects = has_base(server, "SelectorMixIn")
         self._own_handle_error = method_of(server, "handle_error") not in ("", "BaseServer")
+        self._told: set[int] = set()
         self._put: list[str] = []
         for name in (
             "get_request",
@@ -98,7 +107,11 @@ class Instrument:
         number = book.connected(client_address, self.server.server_address)
         if self._handshake is None:
             request = book.observe(request, number)
-        book.open(id(request), Activity(number, client_address, request))
+        elif self._selects:
+            request = book.observe(self._handshake.prepare(request), number)
+        activity = book.open(id(request), Activity(number, client_address, request))
+        if self._selects:
+            activity.waits = functools.partial(_where_it_waits, self.server, request)
         return request
 
     def _finish_request(self, original: Callable[..., Any], request: Any, client_address: Any) -> Any:
@@ -106,24 +119,34 @@ class Instrument:
         if activity is None:
             return original(request, client_address)
         activity.thread = threading.current_thread()
+        where = None
         try:
-            if self._handshake is not None:
+            if self._handshake is not None and not self._selects:
+                where = "TLS handshake"
                 if (secured := self._handshake.secure(self.book, activity)) is None:
                     return None
-                request = secured
+                request, where = secured, None
             return original(request, client_address)
         except BaseException as error:
-            self.book.failed(activity, error)
+            self.book.failed(activity, error, where=where)
             raise
         finally:
-            self.book.ended(activity)
+            if not self._selects:
+                self.book.ended(activity)
 
     def _handle_error(self, original: Callable[..., Any], request: Any, client_address: Any) -> None:
         error = sys.exception()
-        if error is not None:
-            self.book.failed(self.book.get(id(request)), error)
+        activity = self.book.get(id(request))
+        if error is not None and not self._is_meant(activity, error):
+            self.book.failed(activity, error)
         if self._own_handle_error:
             original(self._current(request), client_address)
+
+    def _is_meant(self, activity: Activity | None, error: BaseException) -> bool:
+        """Whether a handshake that a selector server's loop has done ended as its profile wants."""
+        if self._handshake is None or activity is None or activity.thread is not None:
+            return False
+        return self._handshake.pardons(error)
 
     def _process_request_thread(
         self, original: Callable[..., Any], request: Any, client_address: Any
@@ -132,11 +155,15 @@ class Instrument:
         thread = threading.current_thread()
         if thread.name.endswith(f"({_REQUEST_THREAD})"):
             self.threads[thread] = None
+        if activity is not None:
+            activity.in_thread = True
         try:
             original(request, client_address)
         except BaseException as error:  # noqa: BLE001 - it is reported, and there is nobody above to catch it
-            self.book.failed(activity, error, where="handle_error")
+            self.book.failed(activity, error)
         finally:
+            if activity is not None:
+                activity.forget_error()
             if not self.book.stopping:
                 self.threads.pop(thread, None)
 
@@ -180,20 +207,40 @@ class Instrument:
         return original(handler, work_and_report, *args)
 
     def _collect_children(self, original: Callable[..., None], *, blocking: bool = False) -> None:
-        for pid, status in _ends(getattr(self.server, "active_children", None) or ()):
-            self._child_ended(pid, status)
+        self.report_ends(getattr(self.server, "active_children", None) or ())
         original(blocking=blocking)
 
+    def report_ends(self, pids: Iterable[int]) -> None:
+        """Report those of these children that ended otherwise than they should, once each."""
+        for pid, how in _ends(pids):
+            if pid not in self._told:
+                self._told.add(pid)
+                self._child_ended(pid, how)
+
     def _handle_worker_exit(self, original: Callable[..., None], pid: int, status: int) -> None:
-        if status not in _REPORTED:
-            self._child_ended(
-                pid, f"killed by signal {-status}" if status < 0 else f"exited with status {status}"
-            )
+        if status < 0:
+            self._child_ended(pid, f"was killed by {_signal_name(-status)}")
+        elif status not in _REPORTED:
+            self._child_ended(pid, f"exited with status {status}")
         original(pid, status)
 
     def _child_ended(self, pid: int, how: str) -> None:
         error = ChildProcessError(f"the server's child {pid} {how}")
         self.book.failed(None, error, where="child process")
+
+
+def _where_it_waits(server: Any, request: Any) -> str:
+    """The place in a selector server's handler that has to be waited for, indented to stand below its connection."""
+    from ._dump import format_places, places_of_task
+
+    table = vars(server).get("_SelectorMixIn__requests")
+    tasks = [] if table is None else list(table.tasks)
+    life = next((task._life for task in tasks if task.request is request), None)  # noqa: SLF001 - nobody else knows
+    if life is None:
+        return ""
+    # Handlers are no asyncio tasks, but they wait for each other in the same way.
+    places = places_of_task(cast("Any", SimpleNamespace(get_coro=lambda: life)))
+    return "\n".join(format_places(places))
 
 
 #: What a child exits with that has come to its end, or has reported why it did not.
@@ -212,9 +259,16 @@ def _ends(pids: Iterable[int]) -> Iterator[tuple[int, str]]:
         if result is None:
             continue
         if result.si_code != os.CLD_EXITED:
-            yield pid, f"was killed by {signal.Signals(result.si_status).name}"
+            yield pid, f"was killed by {_signal_name(result.si_status)}"
         elif result.si_status not in _REPORTED:
             yield pid, f"exited with status {result.si_status}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
 
 
 def _any_ended() -> bool:

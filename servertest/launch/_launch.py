@@ -14,6 +14,7 @@ from ._targets import HandlerTarget, InstanceTarget, ServerClassTarget, target_f
 
 if TYPE_CHECKING:
     from .._support import Address, Family
+    from ..tls import Profile
     from ._host import Host, Target
     from ._kinds import HostName
 
@@ -26,7 +27,7 @@ def launch(
     kind: Kind | str | type | None = None,
     host: HostName | None = None,
     address: Address | Family | None = None,
-    tls: bool | str | None = None,
+    tls: bool | str | Profile | None = None,
     timeout: float = STOP_TIMEOUT,
     transcript: bool = True,
     attributes: Mapping[str, Any] | None = None,
@@ -44,7 +45,7 @@ def launch(
         host: "thread" or "process"; by default as the kind says, which means a thread unless it forks.
         address: Where: a (host, port) pair, a path, an abstract name, "127.0.0.1", "::1", or a family's name ("inet",
             "inet6", "dual", "unix", "abstract"). A free loopback address of the kind's family by default.
-        tls: True, "mutual", or the name of a profile such as "expired".
+        tls: True, "mutual", a profile or the name of one, such as "expired".
         timeout: Seconds that stopping it may take before it is forced.
         transcript: Whether to record what passes.
         attributes: For a handler: what to set on its server.
@@ -126,7 +127,7 @@ def _kind(target: Any, kind: Any, host: Any, address: Any, tls: Any) -> Kind:
     if (family := _family(address)) is not None and family != chosen.family:
         changes["family"] = family
     if tls is not None:
-        changes["tls"] = tls
+        changes["tls"] = tls if isinstance(tls, bool) else str(tls)
     if host is not None:
         if host == "thread" and chosen.forks:
             raise UsageError(

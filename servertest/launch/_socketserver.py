@@ -18,7 +18,7 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 from ._active import FORCED_GRACE, ActivityBook, stack_of
-from ._instrument import Instrument, is_ours, method_of
+from ._instrument import Instrument, has_base, is_ours, method_of
 from ._wakeup import InterruptibleListener, Latch, Wakeup
 
 if TYPE_CHECKING:
@@ -163,6 +163,7 @@ class SocketServerServable:
     def close(self, deadline: Deadline) -> list[str]:
         """Wait for handlers and children, force what is left, close the server."""
         self.stop()
+        self._go_on(deadline)
         forced = self._book.drain(deadline) + self._end_children(deadline)
         if forced:
             forced += self._await(self._start(self.server.server_close, "server_close"))
@@ -174,6 +175,11 @@ class SocketServerServable:
         self._release()
         return forced
 
+    def _go_on(self, deadline: Deadline) -> None:
+        """Let the handlers of a selector server come to their end; no loop runs any more in which they could."""
+        if has_base(self.server, "SelectorMixIn") and self._thread in (None, threading.current_thread()):
+            self.server.drain(_rest(deadline))
+
     def _await(self, hook: threading.Thread) -> list[str]:
         hook.join(FORCED_GRACE)
         if not hook.is_alive():
@@ -182,14 +188,11 @@ class SocketServerServable:
 
     def _end_children(self, deadline: Deadline) -> list[str]:
         pids = self._children
-        if not pids or not _wait_for(pids, deadline.remaining()):
-            return []
-        from ._dump import describe_children
-
-        left = _wait_for(pids, 0)
-        forced = [f"child did not end:\n  {describe_children([pid])}" for pid in left]
+        left = _wait_for(pids, deadline.remaining()) if pids else []
+        forced = [_describe_child(pid) for pid in left]
         _signal_all(left, signal.SIGKILL)
         _wait_for(left, FORCED_GRACE)
+        self._instrument.report_ends(set(pids).difference(left))
         return forced
 
     def _join_handlers(self, deadline: Deadline) -> None:
@@ -224,6 +227,14 @@ class SocketServerServable:
 def _rest(deadline: Deadline) -> float:
     """Seconds for what ends by itself as soon as it gets the processor."""
     return max(deadline.remaining() or 0.0, FORCED_GRACE)
+
+
+def _describe_child(pid: int) -> str:
+    from ._kernel import process_facts
+
+    facts = process_facts(pid)
+    doing = "what it does is not known" if facts is None else facts.doing
+    return f"child process {pid} of the server did not end in time, and was killed: {doing}"
 
 
 def _signal_all(pids: Iterable[int], number: int) -> None:

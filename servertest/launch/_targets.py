@@ -97,7 +97,12 @@ class HandlerTarget:
         """Make the predefined server, on the listener of the plan."""
         self.check(plan.kind)
         assert plan.listener is not None
-        server = plan.kind.server_class(plan.listener.getsockname(), self.handler, bind_and_activate=False)
+        try:
+            server = plan.kind.server_class(
+                plan.listener.getsockname(), self.handler, bind_and_activate=False
+            )
+        except TypeError as error:  # a selector server refuses handlers that would block its loop
+            raise UsageError(f"{self.name} cannot be served by {plan.kind}: {error}") from error
         adopt(server, plan.listener)
         for name, value in self.attributes.items():
             setattr(server, name, value)

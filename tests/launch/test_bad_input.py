@@ -1,0 +1,197 @@
+"""Bad input gets one clear error, at once, that says what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socketserver
+import threading
+from typing import Any
+
+import pytest
+
+from servertest import servers
+from servertest._support import AddressError, UsageError
+from servertest.launch import (
+    AsyncioTarget,
+    FactoryTarget,
+    HandlerTarget,
+    Kind,
+    Unavailable,
+    UnknownKind,
+    WsgiTarget,
+    launch,
+)
+
+from ._handlers import DatagramUpper, Upper
+
+
+async def callback(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+class NoHandler:
+    pass
+
+
+def two(one: object, another: object) -> None:
+    pass
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Any:
+    before = set(os.listdir("/proc/self/fd")), threading.active_count()
+    yield
+    assert (set(os.listdir("/proc/self/fd")), threading.active_count()) == before
+
+
+@pytest.mark.parametrize(
+    ("thing", "words"),
+    [
+        (5, "5 cannot be served"),
+        ("module:Handler", "'module:Handler' cannot be served"),
+        (None, "request handler class"),
+        (NoHandler, "NoHandler is no request handler"),
+        (NoHandler(), "cannot be served"),
+        (two, r"two\(\) takes 2 arguments.*WsgiTarget"),
+        (lambda: None, r"takes 0 arguments.*FactoryTarget"),
+    ],
+)
+def test_what_cannot_be_served(thing: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        launch(thing)
+
+
+@pytest.mark.parametrize(
+    ("handler", "kind", "words"),
+    [
+        (DatagramUpper, "ThreadingTCPServer", "DatagramUpper is a datagram handler.*take ThreadingUDPServer"),
+        (DatagramUpper, "UnixStreamServer+tls", "take UnixDatagramServer"),
+        (Upper, "ForkingUnixDatagramServer", "Upper is a stream handler.*take ForkingUnixStreamServer"),
+        (callback, "UDPServer", "callback is for streams"),
+        (WsgiTarget(two), "UDPServer", "HTTP needs a stream"),
+        (AsyncioTarget(callback), "TCPServer+tls:handshake-reset", "asyncio keeps its sockets away"),
+    ],
+)
+def test_a_kind_that_a_target_does_not_go_with(handler: Any, kind: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        launch(handler, kind)
+
+
+def test_an_unknown_kind() -> None:
+    with pytest.raises(UnknownKind, match="did you mean ThreadingTCPServer"):
+        launch(Upper, "ThreadedTCPServer")
+
+
+def test_an_unknown_tls_profile() -> None:
+    with pytest.raises(UsageError, match="expired"):
+        launch(Upper, tls="expird")
+
+
+def test_a_forking_kind_in_a_thread() -> None:
+    with pytest.raises(UsageError, match="cannot run in a thread"):
+        launch(Upper, "ForkingTCPServer", host="thread")
+
+
+def test_a_kind_that_this_machine_cannot_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("servertest.launch._kinds.have_ipv6", lambda: False)
+    with pytest.raises(Unavailable, match="no IPv6"):
+        launch(Upper, address="::1")
+
+
+def test_a_path_that_is_too_long() -> None:
+    with pytest.raises(AddressError, match=r"has \d+ bytes; the limit here is 10\d"):
+        launch(Upper, address="/tmp/" + "x" * 120)
+
+
+@pytest.mark.parametrize("address", [5, ("127.0.0.1",), ("127.0.0.1", "http"), b""])
+def test_what_is_no_address(address: Any) -> None:
+    with pytest.raises((UsageError, TypeError)):
+        launch(Upper, address=address)
+
+
+def test_an_address_that_is_not_ours() -> None:
+    with pytest.raises(AddressError, match="is no address of this machine"):
+        launch(Upper, address=("192.0.2.1", 0))
+
+
+@pytest.mark.parametrize(
+    ("keywords", "words"),
+    [
+        ({"adress": "::1"}, "knows no adress=; did you mean address="),
+        ({"colour": "red"}, "knows no colour=; there is kind=, host="),
+    ],
+)
+def test_an_unknown_argument(keywords: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        launch(Upper, **keywords)
+
+
+def test_a_handler_takes_no_further_arguments() -> None:
+    with pytest.raises(UsageError, match="Upper takes no further arguments"):
+        launch(Upper, "TCPServer", 5)
+
+
+def test_attributes_are_for_handlers() -> None:
+    with pytest.raises(UsageError, match="attributes= is for handlers"):
+        launch(callback, attributes={"x": 1})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords"), [((), {}), ((Upper,), {"colour": "red"}), ((Upper, 1, 2, 3), {})]
+)
+def test_arguments_that_a_server_class_does_not_take(
+    arguments: tuple[Any, ...], keywords: dict[str, Any]
+) -> None:
+    with pytest.raises(UsageError, match="TCPServer cannot be made with"):
+        launch(socketserver.TCPServer, *arguments, **keywords)
+
+
+def test_a_server_object_elsewhere() -> None:
+    server = servers.TCPServer(("127.0.0.1", 0), Upper)
+    try:
+        with pytest.raises(UsageError, match="cannot leave this process"):
+            launch(server, host="process")
+    finally:
+        server.server_close()
+
+
+def test_a_server_object_that_is_closed() -> None:
+    server = servers.TCPServer(("127.0.0.1", 0), Upper)
+    server.server_close()
+    with pytest.raises(UsageError, match="closed already"):
+        launch(server)
+
+
+@pytest.mark.parametrize("result", [None, 5, NoHandler()])
+def test_a_factory_that_makes_no_server(result: Any) -> None:
+    def make(address: object) -> Any:
+        return result
+
+    with pytest.raises(UsageError, match=r"make returned .*start\(\) and stop\(\)"):
+        launch(FactoryTarget(make))
+
+
+def test_a_factory_that_fails() -> None:
+    def make(address: object) -> Any:
+        raise LookupError("nothing there")
+
+    with pytest.raises(LookupError, match="nothing there"):
+        launch(FactoryTarget(make))
+
+
+def test_an_object_that_does_not_say_where_it_listens() -> None:
+    class Secretive:
+        def start(self) -> None:
+            pass
+
+        def stop(self) -> None:
+            pass
+
+    with pytest.raises(UsageError, match="does not say where it listens"):
+        launch(FactoryTarget(lambda address: Secretive()))
+
+
+def test_a_handler_is_checked_again_where_it_is_built() -> None:
+    with pytest.raises(UsageError):
+        HandlerTarget(Upper).check(Kind("datagram"))

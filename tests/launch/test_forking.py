@@ -1,0 +1,146 @@
+"""What is particular about servers that fork: their children end with them, and how they end is told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+import pytest
+
+from servertest import servers
+from servertest._support import HandlerFailed, StillRunning
+from servertest.launch import Kind, kinds, launch
+
+from ._handlers import Upper, echo
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
+
+AT_ONCE = 0.5
+FORKING = kinds(transport="stream", concurrency=("forking", "prefork"))
+
+
+@pytest.mark.parametrize("kind", FORKING, ids=str)
+def test_idle_clients_do_not_delay_the_stop(kind: Kind) -> None:
+    with launch(Upper, kind) as running:
+        for _ in range(3):
+            client = running.connect()
+            client.send_all(b"hi\n")
+            assert client.readline() == b"HI\n"
+        began = time.monotonic()
+        running.stop()
+    assert time.monotonic() - began < AT_ONCE
+
+
+class Fussy(servers.StreamRequestHandler):
+    def handle(self) -> None:
+        self.wfile.write(b"?")
+        if not self.rfile.read(1):
+            raise EOFError("nothing came")
+
+
+@pytest.mark.parametrize("kind", FORKING, ids=str)
+def test_what_a_child_raises_because_of_our_end_of_input_is_no_error(kind: Kind) -> None:
+    with launch(Fussy, kind) as running:
+        running.connect().read_exactly(1)
+
+
+@pytest.mark.parametrize("kind", FORKING, ids=str)
+def test_errors_of_children_count_and_name_the_connection(kind: Kind) -> None:
+    with launch(Fussy, kind) as running:
+        with running.expects_error(EOFError) as expected, running.connect() as client:
+            client.read_exactly(1)
+        assert expected.error is not None
+        assert (expected.error.where, expected.error.connection) == ("handle", 1)
+
+
+@pytest.mark.parametrize("kind", ["ForkingTCPServer", "ForkingUDPServer", "PreForkTCPServer"])
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [("kill", "was killed by SIGKILL|killed by signal 9"), ("leave", "exited with status 3")],
+)
+def test_how_a_child_ends_is_told(kind: str, act: str, words: str) -> None:
+    class Suicidal(servers.BaseRequestHandler):
+        def handle(self) -> None:
+            if act == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            os._exit(3)
+
+    with pytest.raises(HandlerFailed, match=words):
+        with launch(Suicidal, kind) as running, running.connect() as client:
+            if running.kind.transport == "datagram":
+                client.send(b"x")
+                assert running.transcript is not None
+                running.transcript.wait_for(connections=1)
+            else:
+                client.read_eof()
+
+
+class Ignoring(servers.StreamRequestHandler):
+    def handle(self) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        self.wfile.write(b"?")
+        time.sleep(20)
+
+
+def test_a_child_that_ignores_sigterm_is_described_and_killed() -> None:
+    began = time.monotonic()
+    with pytest.raises(StillRunning) as caught:
+        with launch(Ignoring, "ForkingTCPServer", timeout=0.5) as running:
+            running.connect().read_exactly(1)
+    assert time.monotonic() - began < 5
+    text = str(caught.value)
+    assert "did not end in time, and was killed: sleeping" in text
+    assert "ignores or blocks SIGTERM" in text
+    assert "in handle" in text
+
+
+def test_a_busy_child_gets_its_time() -> None:
+    class Busy(servers.StreamRequestHandler):
+        def handle(self) -> None:
+            self.wfile.write(b"?")
+            time.sleep(0.1)
+            self.wfile.write(b"!")
+
+    with launch(Busy, "ForkingTCPServer") as running:
+        running.connect().read_exactly(1)
+    assert running.transcript is not None
+    assert running.transcript.connections[0].downstream == b"?!"
+
+
+def test_a_child_for_the_rest_of_a_request() -> None:
+    class Halving(servers.FinishInChildMixIn, servers.TCPServer):
+        pass
+
+    class Half(servers.StreamRequestHandler):
+        server: Any
+
+        def handle(self) -> None:
+            self.wfile.write(b"at once, ")
+            self.server.finish_in_child(self, self.rest)
+
+        def rest(self) -> None:
+            self.wfile.write(self.rfile.readline())
+            raise ValueError("in the child")
+
+    with launch(Halving, Half) as running:
+        assert running.kind.host == "process"
+        with running.expects_error(ValueError, match="in the child") as expected, running.connect() as client:
+            client.send_all(b"later\n")
+            assert client.read_eof() == b"at once, later\n"
+        assert expected.error is not None
+        assert expected.error.connection == 1
+    assert running.transcript is not None
+    (conversation,) = running.transcript.connections
+    assert conversation.downstream == b"at once, later\n"
+
+
+@pytest.mark.parametrize("kind", ["ForkingTCPServer", "PreForkUnixStreamServer"])
+def test_restart(kind: str) -> None:
+    with launch(Upper, kind) as running:
+        echo(running)
+        address = running.address
+        running.restart()
+        assert running.address == address
+        echo(running)
