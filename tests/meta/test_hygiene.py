@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve()
 # Written so that this file does not find itself.
 PATTERNS = {
     "somebody's home": re.compile(
-        rb"(?<![\w.$}~])/(?:home|Users)/(?!user\b|me\b|you\b|\{)\w|(?<![\w.])/root(?=/)|[A-Z]:\\\\?Users\\"
+        rb"(?<![\w.$}~])/(?:home|Users)/(?!user\b|me\b|you\b|execnet\b|\{)\w|(?<![\w.])/root(?=/)|[A-Z]:\\\\?Users\\"
     ),
     "a work folder of some machine": re.compile(rb"(?<![\w.)}~-])/(?:work|workspace|builds?|mnt|srv)/\w"),
     "a package registry": re.compile(
