@@ -1,3 +1,379 @@
-"""The pytest plugin: fixtures, options and reports. It holds no logic and imports late."""
+"""The pytest plugin: fixtures, options and reports. It holds no logic, and imports what does only when it is used.
+
+A run that uses none of it pays for this file alone, which is why nothing else is imported at its top.
+"""
 
 from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from ._pytest._guard import Guard
+    from ._pytest._serve import Serve
+    from .launch import Running
+
+__all__ = ()
+
+OPT_SEED = "--servertest-seed"
+OPT_SERVE = "--servertest-serve"
+OPT_LEAKS = "--servertest-leaks"
+OPT_STOP = "--servertest-stop-timeout"
+INI_LEAKS = "servertest_leaks"
+INI_STOP = "servertest_stop_timeout"
+
+_LEAKS = ("used", "all", "off")
+
+_seed_key = pytest.StashKey[int]()
+_servers_key = pytest.StashKey["list[Running]"]()
+_guard_key = pytest.StashKey["Guard"]()
+_current_key = pytest.StashKey["pytest.Item"]()
+
+#: One factory fixture for each predefined server class, by its name. Written out, for the classes are not imported here.
+_CLASS_FIXTURES = {
+    f"{prefix.lower()}{'_' if prefix else ''}{snake}_server": f"{prefix.replace('_', '')}{camel}Server"
+    for prefix in ("", "Threading", "Forking", "Thread_Pool", "Pre_Fork", "Selector")
+    for snake, camel in (
+        ("tcp", "TCP"),
+        ("udp", "UDP"),
+        ("unix_stream", "UnixStream"),
+        ("unix_datagram", "UnixDatagram"),
+    )
+    if prefix != "Selector" or camel in ("TCP", "UnixStream")
+}
+
+#: Tests that use one of these are watched by the leak guard.
+_OURS = frozenset(
+    {
+        *_CLASS_FIXTURES,
+        *(f"{scope}serve" for scope in ("", "class_", "module_", "package_", "session_")),
+        "authority",
+        "client_context",
+        "refused_address",
+        "served",
+        "served_client",
+    }
+)
+
+
+# -- options
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options, all of them prefixed."""
+    group = parser.getgroup("servertest", "servertest: socket servers under test")
+    group.addoption(
+        OPT_SEED,
+        type=_seed,
+        metavar="N",
+        help="the run's seed, as printed in the header of another run; by default a new one each time",
+    )
+    group.addoption(
+        OPT_SERVE,
+        action="store_true",
+        help="when a test fails, keep its servers up, print how to reach them, and wait for Enter",
+    )
+    group.addoption(
+        OPT_LEAKS,
+        choices=_LEAKS,
+        help="which tests are watched for what they leave behind: those that use servertest (used, the default), all, or none (off)",
+    )
+    group.addoption(
+        OPT_STOP,
+        type=_seconds,
+        metavar="SECONDS",
+        help="how long stopping a server may take before it is forced and the test fails (default: 10)",
+    )
+    parser.addini(INI_LEAKS, f"the default of {OPT_LEAKS}", default="used")
+    parser.addini(INI_STOP, f"the default of {OPT_STOP}", default="10")
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise pytest.UsageError(f"{OPT_SEED}: a seed is a whole number of 0 or more, not {text!r}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < float("inf"):
+        raise pytest.UsageError(f"{OPT_STOP}: a number of seconds above 0, not {text!r}")
+    return seconds
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers, and choose the seed."""
+    config.addinivalue_line(
+        "markers",
+        "servertest_no_leak_check(reason): what this test leaves behind is not looked at, and why",
+    )
+    config.addinivalue_line(
+        "markers",
+        "servertest_serve(target, *arguments, **options): what the fixtures `served` and `served_client` put up",
+    )
+    worker = getattr(config, "workerinput", None)  # of pytest-xdist: all workers have the seed of the run
+    chosen = worker["servertest_seed"] if worker else config.getoption(OPT_SEED)
+    if chosen is None:
+        import random
+
+        chosen = random.SystemRandom().randrange(2**32)
+    config.stash[_seed_key] = chosen
+    _leak_mode(config)
+    _stop_timeout(config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Hand the run's seed to a worker of pytest-xdist."""
+    node.workerinput["servertest_seed"] = node.config.stash[_seed_key]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End what was started once for the whole run."""
+    import sys
+
+    zygote = sys.modules.get("servertest.launch._zygote")
+    if zygote is not None:
+        zygote.shutdown_zygote()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say what repeats this run."""
+    seed = config.stash[_seed_key]
+    parts = [f"seed {seed} (again: {OPT_SEED}={seed})", f"leaks: {_leak_mode(config)}"]
+    if config.getoption(OPT_SERVE):
+        parts.append("failed tests keep their servers up")
+    return "servertest: " + ", ".join(parts)
+
+
+def _leak_mode(config: pytest.Config) -> str:
+    mode = str(config.getoption(OPT_LEAKS) or config.getini(INI_LEAKS))
+    if mode not in _LEAKS:
+        raise pytest.UsageError(f"{INI_LEAKS} is one of {', '.join(_LEAKS)}, not {mode!r}")
+    return mode
+
+
+def _stop_timeout(config: pytest.Config) -> float:
+    option = config.getoption(OPT_STOP)
+    return float(option) if option is not None else _seconds(str(config.getini(INI_STOP)))
+
+
+# -- around each test
+
+
+def _uses_us(item: pytest.Item) -> bool:
+    return not _OURS.isdisjoint(getattr(item, "fixturenames", ()))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Note what the process holds before the first fixture."""
+    item.config.stash[_current_key] = item
+    mode = _leak_mode(item.config)
+    if mode == "all" or (mode == "used" and _uses_us(item)):
+        from ._pytest._guard import Guard, is_excused
+
+        if not is_excused(item):
+            item.stash[_guard_key] = Guard(item)
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Compare after the last fixture."""
+    __tracebackhide__ = True
+    guard = item.stash.get(_guard_key, None)
+    try:
+        result = yield
+    except BaseException as failure:
+        if guard is not None:
+            _add_leaks(failure, guard)
+        raise
+    finally:
+        item.stash.get(_servers_key, []).clear()
+        item.config.stash.setdefault(_current_key, item)
+    if guard is not None:
+        del item.stash[_guard_key]
+        guard.check()
+    return result
+
+
+def _add_leaks(failure: BaseException, guard: Guard) -> None:
+    from ._support import LeakFound
+
+    try:
+        guard.check()
+    except LeakFound as leaks:
+        failure.add_note(str(leaks))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: Any, request: pytest.FixtureRequest) -> Generator[None, Any, Any]:
+    """What a fixture of a wider scope takes is not this test's to give back."""
+    guard = _current_guard(request.config) if fixturedef.scope != "function" else None
+    if guard is None:
+        result = yield
+    else:
+        with guard.adopting():
+            result = yield
+    if fixturedef.argname == "faker":
+        from ._support._wire_data import WireProvider
+
+        result.add_provider(WireProvider)
+        if "faker_seed" not in request.fixturenames:
+            result.seed_instance(_seed_of(request.node))
+    return result
+
+
+def _current_guard(config: pytest.Config) -> Guard | None:
+    item = config.stash.get(_current_key, None)
+    return None if item is None else item.stash.get(_guard_key, None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Show what passed between the servers of a failed test and their clients."""
+    report = yield
+    servers = item.stash.get(_servers_key, [])
+    if report.failed and servers:
+        from ._pytest._report import keep_serving, sections
+
+        timed_out = call.excinfo is not None and "Timeout" in str(call.excinfo.value)
+        report.sections.extend(sections(servers, after_timeout=timed_out))
+        if call.when == "call" and item.config.getoption(OPT_SERVE):
+            keep_serving(item, servers)
+    return report
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool | None:
+    """Where pytest-timeout will end the process, say first what the servers were doing."""
+    if settings.method != "thread" or not _uses_us(item):
+        return None
+    import pytest_timeout
+
+    from ._pytest._report import start_timer
+
+    servers = item.stash.setdefault(_servers_key, [])
+    start_timer(item, settings.timeout, servers, lambda: pytest_timeout.timeout_timer(item, settings))
+    return True
+
+
+# -- fixtures
+
+
+def _serve(request: pytest.FixtureRequest, kind: str | None = None) -> Iterator[Serve]:
+    from ._pytest._serve import Serve
+
+    config = request.config
+
+    def note(running: Running) -> None:
+        # On the test that runs now: a server of a wider scope is shown by each test that fails while it is up.
+        item = config.stash.get(_current_key, None)
+        if item is not None:
+            item.stash.setdefault(_servers_key, []).append(running)
+
+    def around() -> Any:
+        import contextlib
+
+        guard = _current_guard(config)
+        return contextlib.nullcontext() if guard is None else guard.adopting()
+
+    wide = request.scope != "function"
+    serve = Serve(_stop_timeout(config), note, around if wide else None, kind)
+    try:
+        yield serve
+    finally:
+        serve.close()
+
+
+def _serve_fixture(scope: Any, name: str) -> Callable[..., Any]:
+    @pytest.fixture(scope=scope, name=name)
+    def serve(request: pytest.FixtureRequest) -> Iterator[Serve]:
+        yield from _serve(request)
+
+    serve.__doc__ = (
+        f"Put servers up, for the {scope} that uses this: serve(Handler), serve(Handler, 'ForkingTCPServer'), "
+        "serve(ServerClass, Handler), serve.factory(...), serve.asyncio(...), serve.wsgi(...), serve.command([...])."
+    )
+    return serve
+
+
+def _class_fixture(name: str, kind: str) -> Callable[..., Any]:
+    @pytest.fixture(name=name)
+    def serve(request: pytest.FixtureRequest) -> Iterator[Serve]:
+        yield from _serve(request, kind)
+
+    serve.__doc__ = f"Put a handler up on a {kind}: {name}(Handler)."
+    return serve
+
+
+serve = _serve_fixture("function", "serve")
+class_serve = _serve_fixture("class", "class_serve")
+module_serve = _serve_fixture("module", "module_serve")
+package_serve = _serve_fixture("package", "package_serve")
+session_serve = _serve_fixture("session", "session_serve")
+
+for _name, _kind in _CLASS_FIXTURES.items():
+    globals()[_name] = _class_fixture(_name, _kind)
+
+
+@pytest.fixture
+def served(request: pytest.FixtureRequest, serve: Serve) -> Running:
+    """The server that the marker describes: @pytest.mark.servertest_serve(Handler, "ForkingTCPServer")."""
+    marker = request.node.get_closest_marker("servertest_serve")
+    if marker is None:
+        raise pytest.UsageError(
+            "the fixture `served` needs to know what to put up: @pytest.mark.servertest_serve(Handler)"
+        )
+    return serve(*marker.args, **marker.kwargs)
+
+
+@pytest.fixture
+def served_client(served: Running) -> Iterator[Any]:
+    """A client that is connected to the server of the fixture `served`."""
+    with served.connect() as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def authority() -> Any:
+    """The certificate authority of this run: a `servertest.tls.Authority`."""
+    from .tls import shared_authority
+
+    return shared_authority()
+
+
+@pytest.fixture
+def client_context(authority: Any) -> Any:
+    """An `ssl.SSLContext` for clients, that trusts what the authority has issued."""
+    return authority.client_context()
+
+
+@pytest.fixture
+def refused_address() -> Iterator[Any]:
+    """A loopback address that refuses connections as long as the test runs: it is bound, and nobody listens."""
+    from ._support import refused_address
+
+    with refused_address() as address:
+        yield address
+
+
+@pytest.fixture
+def servertest_seed(request: pytest.FixtureRequest) -> int:
+    """This test's own seed, made of the run's seed and the test's name."""
+    return _seed_of(request.node)
+
+
+def _seed_of(node: Any) -> int:
+    import hashlib
+
+    text = f"{node.config.stash[_seed_key]} {node.nodeid}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

@@ -1,0 +1,95 @@
+"""What a failing test shows of its servers, and how a server is kept up for a look by hand."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+from .._support import format_address
+from ..launch._dump import hang_dump
+
+if TYPE_CHECKING:
+    import pytest
+
+    from ..launch import Running
+
+__all__ = ("keep_serving", "print_hang", "sections", "start_timer")
+
+
+def sections(servers: Iterable[Running], *, after_timeout: bool) -> list[tuple[str, str]]:
+    """Title and text for each server of a failed test: what passed, and after a timeout also what it is doing."""
+    found = []
+    for running in servers:
+        if running.transcript is not None and len(running.transcript.events):
+            found.append((f"servertest transcript of {running}", running.transcript.render()))
+        if after_timeout and running.running:
+            found.append((f"servertest dump of {running}", running.dump()))
+    return found
+
+
+def print_hang(servers: Sequence[Running], stream: TextIO) -> None:
+    """All that is known about what hangs, for a process that is about to be ended."""
+    for running in servers:
+        if running.running:
+            print(running.dump(), file=stream)
+    print(hang_dump(), file=stream)
+    stream.flush()
+
+
+def start_timer(
+    item: pytest.Item, seconds: float, servers: Sequence[Running], end: Callable[[], object]
+) -> None:
+    """pytest-timeout's timer for its "thread" method, which ends the process: ours says first what the servers were doing."""
+
+    def expire() -> None:
+        try:
+            print_hang(servers, sys.__stderr__ or sys.stderr)
+        finally:
+            end()
+
+    timer = threading.Timer(seconds, expire)
+    timer.name = f"pytest_timeout {item.nodeid}"  # the name by which others know it
+    timer.daemon = True
+
+    def cancel() -> None:
+        timer.cancel()
+        timer.join()
+
+    item.cancel_timeout = cancel  # type: ignore[attr-defined]  # where pytest-timeout looks for it
+    timer.start()
+
+
+def keep_serving(item: pytest.Item, servers: Sequence[Running]) -> None:
+    """Print how to reach the servers of a failed test, and wait until a line is entered, or the input ends."""
+    capture: Any = item.config.pluginmanager.getplugin("capturemanager")
+    if capture is not None:
+        capture.suspend_global_capture(in_=True)
+    try:
+        writer = item.config.get_terminal_writer()
+        writer.line()
+        writer.sep("=", f"servertest: {item.nodeid} failed, its servers are kept up", yellow=True)
+        for running in servers:
+            writer.line(f"{running.kind} serves {running.target.name} on {_how_to_reach(running)}")
+        writer.line("Press Enter to go on.")
+        writer.flush()
+        try:
+            sys.stdin.readline()
+        except (OSError, KeyboardInterrupt):
+            pass  # no input to read from, or the other way of saying "go on"
+    finally:
+        if capture is not None:
+            capture.resume_global_capture()
+
+
+def _how_to_reach(running: Running) -> str:
+    address = running.address
+    where = format_address(address)
+    if running.kind.tls:
+        return f"{where}, with TLS"
+    if not isinstance(address, tuple):
+        prefix = "ABSTRACT-CONNECT" if where.startswith("@") else "UNIX-CONNECT"
+        return f"{where}    (for example: socat - {prefix}:{where.lstrip('@')})"
+    option = "-u " if running.kind.transport == "datagram" else ""
+    return f"{where}    (for example: nc {option}{running.host} {running.port})"

@@ -1,0 +1,123 @@
+"""The `serve` fixture: a factory of running servers that ends them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..launch import AsyncioTarget, FactoryTarget, FunctionTarget, Running, WsgiTarget, launch
+
+if TYPE_CHECKING:
+    import os
+    from contextlib import AbstractContextManager
+
+    from ..launch import Kind
+
+__all__ = ("Serve",)
+
+
+class Serve:
+    """Puts servers up and, at the end of its scope, down. Call it as you would `servertest.launch`.
+
+    Each of the methods takes the further keywords of `launch` too: kind, host, address, tls, timeout, transcript.
+    """
+
+    def __init__(
+        self,
+        timeout: float,
+        note: Callable[[Running], object] = lambda running: None,
+        around: Callable[[], AbstractContextManager[object]] | None = None,
+        kind: Kind | str | None = None,
+    ) -> None:
+        self._timeout = timeout
+        self._note = note
+        self._around = around
+        self._kind = kind
+        self._running: list[Running] = []
+
+    @property
+    def servers(self) -> tuple[Running, ...]:
+        """The servers put up so far, in that order, those that were stopped in the meantime too."""
+        return tuple(self._running)
+
+    def __call__(self, target: Any, *arguments: Any, **options: Any) -> Running:
+        """Put up a handler class on a kind, a whole server class with its arguments, a server object, ...
+
+        Returns:
+            The server, running. It is stopped when the fixture ends, unless the test has done so.
+        """
+        options.setdefault("timeout", self._timeout)
+        if self._kind is not None:
+            options.setdefault("kind", self._kind)
+        if self._around is None:
+            running = launch(target, *arguments, **options)
+        else:
+            with self._around():
+                running = launch(target, *arguments, **options)
+        self._running.append(running)
+        self._note(running)
+        return running
+
+    def factory(self, make: Callable[[Any], Any], *, transport: Any = "stream", **options: Any) -> Running:
+        """Put up what `make(address)` returns: a server object that it has bound to that address."""
+        return self(FactoryTarget(make, transport), **options)
+
+    def function(
+        self, function: Callable[[Any], object], *, transport: Any = None, **options: Any
+    ) -> Running:
+        """Run `function(sock)` with the listening socket (or the bound datagram socket) in its hands."""
+        return self(FunctionTarget(function, transport), **options)
+
+    def asyncio(self, callback: Callable[..., Any], *, transport: Any = None, **options: Any) -> Running:
+        """Put up an asyncio server: a `client_connected_cb(reader, writer)`, or a factory of protocols."""
+        return self(AsyncioTarget(callback, transport), **options)
+
+    def wsgi(self, application: Callable[..., Any], **options: Any) -> Running:
+        """Put up a WSGI application."""
+        return self(WsgiTarget(application), **options)
+
+    def command(
+        self,
+        arguments: Sequence[str | os.PathLike[str]],
+        *,
+        ready: Any = None,
+        transport: Any = "stream",
+        directory: str | os.PathLike[str] | None = None,
+        environment: dict[str, str] | None = None,
+        seconds: float = 10.0,
+        **options: Any,
+    ) -> Running:
+        """Run a program that serves, with ``{host}``, ``{port}``, ``{path}`` or ``{fd}`` in its arguments.
+
+        Args:
+            arguments: The program and its arguments.
+            ready: What it prints when it serves: a part of the line, or a pattern whose first group, if any, is the port.
+            transport: "stream" or "datagram".
+            directory: Its current directory.
+            environment: Variables to be added.
+            seconds: How long it may take until it serves.
+            options: As for `launch`.
+        """
+        from ..launch._command import CommandTarget
+
+        target = CommandTarget(arguments, ready, transport, directory, environment, seconds)
+        return self(target, **options)
+
+    def close(self) -> None:
+        """Stop all servers, the last one first, whatever the others do.
+
+        Raises:
+            HandlerFailed: A server had errors that were not claimed.
+            StillRunning: A server had to be forced.
+            ExceptionGroup: More than one of these.
+        """
+        failures: list[Exception] = []
+        for running in reversed(self._running):
+            try:
+                running.stop()
+            except Exception as failure:  # noqa: BLE001 - raised below, when the others have been stopped
+                failures.append(failure)
+        if len(failures) == 1:
+            raise failures[0]
+        if failures:
+            raise ExceptionGroup(f"{len(failures)} servers of this test went wrong", failures)

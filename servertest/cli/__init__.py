@@ -1,0 +1,7 @@
+"""The command line: `servertest check`, `serve`, `kinds`. It holds no logic: what it shows is computed below it."""
+
+from __future__ import annotations
+
+from ._main import *
+
+__all__ = ("main",)

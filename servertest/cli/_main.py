@@ -1,0 +1,69 @@
+"""The entry point: words in, exit status out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+
+from .. import __version__
+from .._support import ServertestError, UsageError
+from . import _check, _kinds, _serve
+from ._status import BROKEN, INTERRUPTED, USAGE
+
+__all__ = ("main",)
+
+_COMMANDS = (_check, _serve, _kinds)
+
+_EPILOG = """\
+exit status:
+  0    all is well
+  1    something was found: the tool works, and says what is wrong with what it looked at
+  2    it was asked for something that cannot be; the message says what to do
+  3    servertest itself broke
+  130  interrupted
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: The words after the program's name; those of this process if not given.
+
+    Returns:
+        The exit status, as `servertest --help` explains it.
+    """
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except UsageError as error:
+        print(f"servertest: {error}", file=sys.stderr)
+        return USAGE
+    except ServertestError as error:
+        print(f"servertest: {type(error).__name__}: {error}", file=sys.stderr)
+        return USAGE
+    except Exception:  # noqa: BLE001 - the border: a breakage of ours must not look like a finding
+        traceback.print_exc()
+        print(
+            "servertest: this is a breakage of servertest, not a finding; please report it.", file=sys.stderr
+        )
+        return BROKEN
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="servertest",
+        description="Test socket servers, and the clients that talk to them.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"servertest {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in _COMMANDS:
+        command.add_to(commands)
+    return parser

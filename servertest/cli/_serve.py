@@ -1,0 +1,101 @@
+"""`servertest serve`: put a handler up by hand."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from typing import Any
+
+from .._support import HandlerFailed, StillRunning, format_address, parse_address
+from ..launch import Running, launch
+from ._load import load_object
+from ._status import FINE, FOUND
+
+__all__ = ("add_to",)
+
+
+def add_to(commands: Any) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "serve",
+        help="put a handler or a server up, until it is interrupted",
+        description="Put a request handler, a whole server class or a function up, until it is interrupted (Ctrl-C, SIGTERM).",
+    )
+    parser.add_argument(
+        "target",
+        metavar="MODULE:NAME",
+        help="what to serve, for example http.server:SimpleHTTPRequestHandler",
+    )
+    parser.add_argument(
+        "--kind", help="the kind of server; `servertest kinds` lists them (default: ThreadingTCPServer)"
+    )
+    parser.add_argument(
+        "--address", metavar="ADDRESS", help="HOST:PORT, a path, or @NAME (default: a free loopback port)"
+    )
+    parser.add_argument(
+        "--tls",
+        nargs="?",
+        const=True,
+        metavar="PROFILE",
+        help="speak TLS; PROFILE may name a fault such as expired",
+    )
+    parser.add_argument("--host", choices=("thread", "process"), help="where it runs")
+    parser.add_argument(
+        "--stop-timeout",
+        type=float,
+        default=10.0,
+        metavar="SECONDS",
+        help="how long stopping may take (default: 10)",
+    )
+    parser.add_argument("--transcript", action="store_true", help="print what passed, at the end")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until a signal comes. Exit status 1 if the server had errors or had to be forced to stop."""
+    address = parse_address(arguments.address) if arguments.address else None
+    running = launch(
+        load_object(arguments.target),
+        kind=arguments.kind,
+        address=address,
+        tls=arguments.tls,
+        host=arguments.host,
+        timeout=arguments.stop_timeout,
+    )
+    _await_signal(running)
+    return _end(running, show=arguments.transcript)
+
+
+def _await_signal(running: Running) -> None:
+    stopped = threading.Event()
+    previous = {
+        number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        tls = " with TLS" if running.kind.tls else ""
+        # The first line is for programs that start us: it comes when connections are accepted.
+        print(
+            f"serving {running.target.name} as {running.kind} on {format_address(running.address)}{tls}",
+            flush=True,
+        )
+        stopped.wait()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _end(running: Running, *, show: bool) -> int:
+    status = FINE
+    try:
+        running.stop()
+    except (HandlerFailed, StillRunning) as failure:
+        print(failure, file=sys.stderr)
+        status = FOUND
+    transcript = running.transcript
+    if transcript is not None:
+        if show:
+            print(transcript.render(max_lines=200))
+        print(f"stopped after {len(transcript.connections)} connection(s)")
+    return status

@@ -1,0 +1,111 @@
+"""Every snippet of README and docs runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs._snippets import ROOT, commands, matches, pages, snippets
+
+
+def page_id(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def store(page: Path, directory: Path) -> int:
+    """Write the snippets of a page down as files. Returns how many of them are test modules."""
+    tests = 0
+    for snippet in snippets(page):
+        if snippet.file is not None:
+            (directory / snippet.file).parent.mkdir(parents=True, exist_ok=True)
+            (directory / snippet.file).write_text(snippet.body, encoding="utf-8")
+        if snippet.language == "python":
+            has_tests = re.search(r"^(?:async )?(?:def|class) (?:test_|Test)", snippet.body, re.MULTILINE)
+            runs_through = "" if has_tests else "\n\ndef test_it_runs_through():\n    pass\n"
+            (directory / f"test_line_{snippet.line}.py").write_text(
+                snippet.body + runs_through, encoding="utf-8"
+            )
+            tests += 1
+    return tests
+
+
+def environment() -> dict[str, str]:
+    scripts = str(Path(sys.executable).parent)
+    return {
+        **os.environ,
+        "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+        "COLUMNS": "120",
+        "NO_COLOR": "1",
+    }
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("page", pages(), ids=page_id)
+def test_python_snippets(page: Path, tmp_path: Path) -> None:
+    if not store(page, tmp_path):
+        return  # a page of prose: nothing in it claims to run
+    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\ntimeout = 60\n")
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:randomly",
+            "-p",
+            "no:cacheprovider",
+            "--tb=short",
+            ".",
+        ],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("page", pages(), ids=page_id)
+def test_console_snippets(page: Path, tmp_path: Path) -> None:
+    store(page, tmp_path)
+    for snippet in snippets(page):
+        if snippet.language != "console":
+            continue
+        for command in commands(snippet.body):
+            if command.text.startswith(("make ", "pip ")):
+                continue  # what sets the checkout up, in which this very test runs
+            result = subprocess.run(
+                ["bash", "-c", command.text],
+                cwd=tmp_path,
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            printed = result.stdout + result.stderr
+            where = f"{page_id(page)}:{snippet.line}: $ {command.text}"
+            assert result.returncode == command.status, f"{where}\n{printed}"
+            assert not command.output or matches(command.output, printed), f"{where}\n{printed}"
+
+
+def test_the_judge_of_console_output_bites() -> None:
+    assert matches("a ... c\n----", "a  b   c\n--------\n")
+    assert not matches("a ... c", "a b d")
+    assert not matches("a", "a\nb")
+
+
+def test_commands_are_taken_apart() -> None:
+    first, second = commands("$ one\nsays this\n[exit status 2]\n$ two\n")
+    assert (first.text, first.output, first.status) == ("one", "says this", 2)
+    assert (second.text, second.output, second.status) == ("two", "", 0)

@@ -1,0 +1,31 @@
+"""Tests of the plugin run pytest inside pytest; what the inner run needs from the outer one is said here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import trustme  # noqa: F401 - pytester takes back what the inner run has imported, and cryptography cannot be imported twice
+
+HANDLERS = """
+import pytest
+from servertest import servers
+
+class Upper(servers.StreamRequestHandler):
+    def handle(self):
+        for line in self.rfile:
+            self.wfile.write(line.upper())
+"""
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
+    """Run a test file, after the handlers above, in a pytest of its own with no other plugins but those that are installed."""
+
+    def run(source: str, *options: str, subprocess: bool = False) -> pytest.RunResult:
+        pytester.makepyfile(HANDLERS + source)
+        pytester.makeini("[pytest]\nfilterwarnings = error\naddopts = -p no:randomly -p no:cacheprovider\n")
+        runner = pytester.runpytest_subprocess if subprocess else pytester.runpytest
+        return runner(*options)
+
+    return run

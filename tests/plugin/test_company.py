@@ -1,0 +1,84 @@
+"""Together with the plugins that people have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+Run = Callable[..., pytest.RunResult]
+
+HANG = """
+import time
+
+class Hanging(Upper):
+    def handle(self):
+        self.wfile.write(self.rfile.readline())
+        self.rfile.readline()
+
+@pytest.mark.timeout(0.5, method="{method}")
+def test_hangs(serve):
+    with serve(Hanging).connect() as client:
+        client.send_all(b"a line of mine\\n")
+        client.read_exactly(100, timeout=30)
+"""
+
+
+def test_a_timeout_by_signal_shows_what_the_server_was_doing(run: Run) -> None:
+    result = run(HANG.format(method="signal"), subprocess=True)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*Timeout*", "*servertest transcript of*", "*a line of mine*", "*servertest dump of*", "*in handle*"]
+    )
+
+
+def test_a_timeout_by_thread_shows_what_the_server_was_doing(run: Run) -> None:
+    result = run(HANG.format(method="thread"), subprocess=True)
+    assert result.ret == 1
+    result.stderr.fnmatch_lines(["*ThreadingTCPServer serving Hanging*", "*a line of mine*", "*in handle*"])
+    result.stdout.fnmatch_lines(["*Timeout*"])
+
+
+def test_xdist_workers_have_the_seed_of_the_run(run: Run) -> None:
+    result = run(
+        """
+@pytest.mark.parametrize("number", range(8))
+def test_seed(serve, pytestconfig, number):
+    from servertest.plugin import _seed_key
+    assert pytestconfig.stash[_seed_key] == 7
+    with serve(Upper, "ForkingTCPServer").connect() as client:
+        client.send_all(b"hi\\n")
+        assert client.readline() == b"HI\\n"
+""",
+        "-n2",
+        "--servertest-seed=7",
+        subprocess=True,
+    )
+    result.assert_outcomes(passed=8)
+
+
+def test_a_failed_test_may_keep_its_server_up(pytester: pytest.Pytester, run: Run) -> None:
+    result = run(
+        """
+def test_fails(serve):
+    serve(Upper)
+    assert False
+""",
+        "--servertest-serve",
+        subprocess=True,
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*test_fails failed, its servers are kept up*", "*nc 127.0.0.1 *"])
+
+
+def test_an_unrelated_run_imports_nothing_of_ours(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("""
+import sys
+
+def test_imports():
+    ours = {name for name in sys.modules if name.startswith("servertest")}
+    assert ours == {"servertest", "servertest.plugin"}
+    assert not {"trustme", "hypothesis.core", "rich", "cloudpickle"} & set(sys.modules)
+""")
+    result = pytester.runpytest_subprocess("-p", "no:hypothesispytest")
+    result.assert_outcomes(passed=1)

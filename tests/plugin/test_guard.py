@@ -1,0 +1,100 @@
+"""The leak guard: the right test is blamed, with what it left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+Run = Callable[..., pytest.RunResult]
+
+LEAKY = """
+import socket, threading
+KEPT = []
+
+def test_clean(serve):
+    with serve(Upper).connect() as client:
+        client.send_all(b"hi\\n")
+        assert client.readline() == b"HI\\n"
+
+def test_leaky({fixture}):
+    KEPT.append(socket.socket())
+
+def test_next(serve):
+    serve(Upper)
+
+def test_last():
+    while KEPT:
+        KEPT.pop().close()
+"""
+
+
+def test_the_test_that_leaks_is_blamed_and_not_the_next(run: Run) -> None:
+    result = run(LEAKY.format(fixture="serve"))
+    result.assert_outcomes(passed=4, errors=1)
+    result.stdout.fnmatch_lines(["*test_leaky left something behind:*", "*TCP socket*"])
+
+
+def test_tests_that_do_not_use_the_plugin_are_left_alone_unless_asked_for(run: Run) -> None:
+    run(LEAKY.format(fixture="")).assert_outcomes(passed=4)
+    run(LEAKY.format(fixture=""), "--servertest-leaks=all").assert_outcomes(passed=4, errors=1)
+
+
+def test_the_guard_can_be_switched_off(run: Run) -> None:
+    run(LEAKY.format(fixture="serve"), "--servertest-leaks=off").assert_outcomes(passed=4)
+
+
+def test_a_marker_with_a_reason_excuses_a_test(run: Run) -> None:
+    source = LEAKY.format(fixture="serve").replace(
+        "def test_leaky", '@pytest.mark.servertest_no_leak_check(reason="kept for the last")\ndef test_leaky'
+    )
+    run(source).assert_outcomes(passed=4)
+
+
+def test_a_marker_without_a_reason_is_refused(run: Run) -> None:
+    result = run("""
+@pytest.mark.servertest_no_leak_check
+def test(serve): pass
+""")
+    assert result.ret != 0
+    result.stdout.fnmatch_lines(['*servertest_no_leak_check needs a reason="..."*'])
+
+
+def test_what_a_fixture_of_a_wider_scope_holds_is_no_leak(run: Run) -> None:
+    result = run("""
+import socket
+
+@pytest.fixture(scope="module")
+def listener():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+def test_first(serve, listener):
+    serve(Upper)
+
+def test_second(serve, listener):
+    serve(Upper)
+""")
+    result.assert_outcomes(passed=2)
+
+
+def test_leaks_are_a_note_where_the_teardown_fails_anyway(run: Run) -> None:
+    result = run("""
+import socket
+KEPT = []
+
+class Bad(Upper):
+    def handle(self):
+        raise ZeroDivisionError(self.rfile.readline())
+
+def test_both(serve):
+    KEPT.append(socket.socket())
+    with serve(Bad).connect() as client:
+        client.send_all(b"x\\n")
+        client.read_eof()
+
+def test_last():
+    KEPT.pop().close()
+""")
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*an error at ThreadingTCPServer*", "*left something behind*"])
