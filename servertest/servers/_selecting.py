@@ -19,14 +19,40 @@ from ._inet import TCPServer
 from ._loop import Loop, PollSelector
 from ._selector_channel import make_channel
 from ._selector_files import IncompleteReadError, SelectorReader, SelectorWriter
-from ._selector_task import GIVE_WAY, READ, WRITE, Ready, Sleep, Task, run_alone, steps, waits
+from ._selector_task import (
+    DONE,
+    GIVE_WAY,
+    READ,
+    WRITE,
+    Ready,
+    Sleep,
+    Task,
+    end,
+    is_unfinished,
+    run_alone,
+    steps,
+    waits,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from typing import Any
 
     from ._selector_task import Wait
+
+    class _BaseHandler:
+        """BaseRequestHandler, to a type checker: its methods return None there, where ours may return something to wait for."""
+
+        request: Any
+        client_address: Any
+        server: Any
+        _servertest_failed: bool
+
+        def _servertest_abandon(self) -> None: ...
+
+else:
+    _BaseHandler = BaseRequestHandler
 
 __all__ = [
     "IncompleteReadError",
@@ -42,7 +68,7 @@ __all__ = [
 _PATIENCE = 5.0
 
 
-class SelectorRequestHandler(BaseRequestHandler):
+class SelectorRequestHandler(_BaseHandler):
     """Handles one request and may wait while it does, without holding up the thread that it shares with others.
 
     setup(), handle() and finish() may each be a coroutine (`async def`), a generator, or a plain function that returns at once. In a coroutine `await`, in a
@@ -67,8 +93,6 @@ class SelectorRequestHandler(BaseRequestHandler):
         else:
             run_alone(self._servertest_task)
 
-    # Declared again, for here they may return something to wait for.
-
     def setup(self) -> Any:
         """Called before handle(). May be overridden."""
 
@@ -85,12 +109,16 @@ class SelectorRequestHandler(BaseRequestHandler):
         try:
             yield from steps(self.setup())
             may_wait = True
+            work: Any = DONE
             try:
-                yield from steps(self.handle())
+                work = steps(self.handle())
+                yield from work
             except BaseException as error:
                 self._servertest_failed = True
-                may_wait = isinstance(error, Exception)
-                raise
+                may_wait = isinstance(error, Exception) and not task.closing
+                if not task.closing or not isinstance(error, RuntimeError) or not is_unfinished(work):
+                    raise
+                end(work)  # a finally block in handle() waits for something
             finally:
                 yield from steps(self.finish())
                 if may_wait and task.channel is not None:
@@ -186,6 +214,7 @@ class _Table:
         self.is_to_end = False  # whether server_close() was called
         self.ending = threading.RLock()
         self.ended = threading.Event()
+        self.inherited: _Table | None = None
 
 
 class SelectorMixIn:
@@ -321,15 +350,15 @@ class SelectorMixIn:
         """A loop begins: whatever rests goes on in it."""
         super()._servertest_started(loop)  # type: ignore[misc]
         table = self.__table()
-        table.is_to_end = False
-        table.ended.clear()
-        if not table.loops:
-            # Among several loops only one gets a connection. The others must not wait for the next while theirs wait for them.
-            table.was_blocking = self.__set_blocking(False)
-        table.loops.append(loop)
-        for task in list(table.tasks):
-            if task.loop is None:
-                task.attach(loop)
+        with table.ending:
+            table.ended.clear()
+            table.loops.append(loop)
+            if len(table.loops) == 1:
+                # Among several loops only one gets a connection. The others must not wait for the next while theirs wait for them.
+                table.was_blocking = self.__set_blocking(False)
+            for task in list(table.tasks):
+                if task.loop is None:
+                    task.attach(loop)
 
     def _servertest_ended(self, loop: Loop) -> None:
         """A loop ends: its tasks rest, or end too if the server was closed."""
@@ -403,34 +432,54 @@ class SelectorMixIn:
         Returns:
             How many connections are open even then.
         """
+        tasks = self.__table().tasks
+        self.__go_on(lambda: tasks, monotonic() + timeout)
+        return len(tasks)
+
+    def __go_on(self, unfinished: Callable[[], object], until: float | None) -> None:
+        """Go on with what rests, without accepting anything new."""
         table = self.__table()
-        loop = Loop(())
         with table.ending, self._servertest_selector() as selector:
+            if table.draining is not None:
+                return  # from a handler, which must not wait for itself
+            loop = table.draining = Loop(())
             loop.selector = selector
-            table.draining = loop
             try:
                 for task in list(table.tasks):
                     if task.loop is None:
                         task.attach(loop)
-                loop.run_while(selector, lambda: table.tasks, monotonic() + timeout)
+                loop.run_while(selector, unfinished, until)
             finally:
                 table.draining = None
                 for task in list(table.tasks):
                     if task.loop is loop:
                         task.detach()
-        return len(table.tasks)
+
+    def _servertest_await_resume(self, gate: threading.Event, timeout: float | None) -> None:
+        """In handle_request(), with all max_connections resting: have them go on until one has ended."""
+        self.__go_on(lambda: not gate.is_set(), None if timeout is None else monotonic() + timeout)
 
     def __end_connections(self) -> None:
         table = self.__table()
-        with table.ending:  # twice at a time, if server_close() comes as the loop ends
-            if table.tasks and self.drain_timeout is not None:
-                self.drain(self.drain_timeout)
-            with ExitStack() as stack:  # whatever one raises, all are ended
-                for task in reversed(table.tasks):
-                    if task.loop is None:
-                        stack.callback(self.__end, task)
-        if not table.loops:
-            table.ended.set()
+        with table.ending:  # two may come at a time: server_close(), and the loop on its end
+            try:
+                if table.tasks and self.drain_timeout is not None:
+                    self.drain(self.drain_timeout)
+            finally:
+                with ExitStack() as stack:  # whatever one raises, all are ended
+                    for task in reversed(table.tasks):
+                        if task.loop is None:
+                            stack.callback(self.__end, task)
+            if not table.loops:
+                table.is_to_end = False
+                table.ended.set()
+
+    def _servertest_forget_loops(self) -> None:
+        """In a forked child the connections are the parent's: it may neither go on with them nor end them."""
+        super()._servertest_forget_loops()  # type: ignore[misc]
+        table = _Table()
+        table.inherited = self.__table()  # kept, for without it the handlers would come to their ends
+        self.__dict__["_SelectorMixIn__requests"] = table
 
     def __end(self, task: Task) -> None:
         self.__table().tasks.pop(task, None)

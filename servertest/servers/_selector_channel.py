@@ -304,7 +304,7 @@ class Outbox(Wait):
             while pending:
                 data = pending[0]
                 sent = send_now(data)
-                moved = True
+                moved = moved or sent > 0
                 if sent < len(data):
                     pending[0] = data[sent:]
                     break

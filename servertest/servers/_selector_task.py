@@ -60,6 +60,8 @@ __all__ = (
     "Sleep",
     "Task",
     "Wait",
+    "end",
+    "is_unfinished",
     "run_alone",
     "steps",
     "waits",
@@ -197,8 +199,9 @@ class Task:
 
     def _end(self) -> None:
         self._drop_timer()
-        # Nothing holds the handler any more, so that it goes at once and not when the garbage is collected.
+        # Handler and connection are let go of, so that they go at once and not when the garbage is collected.
         self._limits = None
+        self.channel = None
         self.loop = None
 
     def close(self) -> None:
@@ -212,16 +215,7 @@ class Task:
         if wait is not None and self.loop is not None:
             wait.forget(self)
         try:
-            for _ in range(_PATIENCE):
-                try:
-                    self._life.close()
-                    return
-                except RuntimeError:
-                    if self._life.gi_frame is None:  # type: ignore[attr-defined]  # a generator, not only its protocol
-                        raise
-            raise RuntimeError(
-                f"the handler of {self.peer} was told to end, and waited for something else {_PATIENCE} times"
-            )
+            end(self._life)
         finally:
             self._end()
 
@@ -383,6 +377,29 @@ def steps(result: Any) -> Any:
             "or `yield from` without `async`"
         )
     return result.__await__() if hasattr(result, "__await__") else DONE
+
+
+def end(work: Any) -> None:
+    """Close a generator or a coroutine, and what it waits for instead of ending, too.
+
+    Raises:
+        BaseException: what it raised on its end; RuntimeError if it would not end.
+    """
+    for _ in range(_PATIENCE):
+        try:
+            work.close()
+            return
+        except RuntimeError:  # it ignored GeneratorExit, or so it says
+            if not is_unfinished(work):
+                raise
+    raise RuntimeError(
+        f"{work.__qualname__}() was told to end, and waited for something else {_PATIENCE} times"
+    )
+
+
+def is_unfinished(work: Any) -> bool:
+    """Whether a generator or a coroutine has still something to do."""
+    return getattr(work, "gi_frame", None) is not None or getattr(work, "cr_frame", None) is not None
 
 
 def _explain(wait: Any, problem: Exception) -> Exception:

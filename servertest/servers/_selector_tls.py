@@ -30,6 +30,7 @@ class TLSChannel(Channel):
     def __init__(self, sock: Any, task: Task) -> None:
         super().__init__(sock, task)
         self.send_now = self._send_now
+        self.unread = FULL_RECEIVES
 
     @waits
     def receive(self, size: int) -> Generator[Wait, None, bytes]:
@@ -92,6 +93,7 @@ def handshake_task(sock: ssl.SSLSocket, client_address: Any, seconds: float) -> 
 
     It raises TimeoutError, or another OSError (as ssl.SSLError is one), when that fails.
     """
+    timeout = sock.gettimeout()
     sock.setblocking(False)
 
     @waits
@@ -104,6 +106,7 @@ def handshake_task(sock: ssl.SSLSocket, client_address: Any, seconds: float) -> 
             ) from None
         finally:
             channel.close()
+        sock.settimeout(timeout)
 
     task = Task(life(), _Countdown(seconds), client_address)
     task.channel = channel = TLSChannel(sock, task)

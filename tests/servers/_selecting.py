@@ -1,0 +1,99 @@
+"""What the tests of the selector servers share: handlers, a server that remembers its calls, and a conversation without any server."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from servertest.servers._selecting import SelectorStreamRequestHandler, SelectorTCPServer
+
+__all__ = ("Handler", "Upper", "Witness", "converse", "peer_does", "small_buffers")
+
+Handler = SelectorStreamRequestHandler
+
+
+class Upper(SelectorStreamRequestHandler):
+    """Sends back each line in capitals."""
+
+    async def handle(self) -> None:
+        while line := await self.rfile.readline():
+            await self.wfile.write(line.upper())
+
+
+class Witness(SelectorTCPServer):
+    """Remembers which of its hooks were called, and what handlers raised."""
+
+    def __init__(self, handler: Any, address: Any = ("127.0.0.1", 0)) -> None:
+        self.calls: list[str] = []
+        self.errors: list[BaseException | None] = []
+        super().__init__(address, handler)
+
+    def get_request(self) -> Any:
+        self.calls.append("get_request")
+        return super().get_request()
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        self.calls.append("verify_request")
+        return super().verify_request(request, client_address)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.calls.append("process_request")
+        super().process_request(request, client_address)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        self.calls.append("finish_request")
+        super().finish_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.calls.append("shutdown_request")
+        super().shutdown_request(request)
+
+    def close_request(self, request: Any) -> None:
+        self.calls.append("close_request")
+        super().close_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        self.calls.append("handle_error")
+        self.errors.append(sys.exc_info()[1])
+
+
+def converse(
+    script: Callable[[Any, socket.socket], Awaitable[Any]],
+    base: type[SelectorStreamRequestHandler] = Handler,
+    **attributes: Any,
+) -> Any:
+    """Run `script(handler, peer)` as the handle() of a handler of one end of a socket pair; `peer` is the other. Returns what it returns.
+
+    All of it happens in this thread, so what the peer does comes exactly where it is written. See peer_does() for what it does while
+    the handler waits.
+    """
+    result: list[Any] = []
+
+    async def handle(self: Any) -> None:
+        result.append(await script(self, theirs))
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.settimeout(5)
+        type("Conversing", (base,), {"timeout": 5, **attributes, "handle": handle})(ours, "the peer", None)
+    return result[0]
+
+
+def peer_does(handler: Any, *actions: Callable[[], object]) -> None:
+    """While the handler waits next, the peer does these things, one in each turn of the loop."""
+
+    def act() -> None:
+        actions[0]()
+        peer_does(handler, *actions[1:])
+
+    if actions:
+        handler._servertest_task.loop.call_soon(act)
+
+
+def small_buffers(*ends: socket.socket) -> None:
+    """Have the kernel hold as little as it can be made to, so that a few kilobytes are too many."""
+    for end in ends:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
