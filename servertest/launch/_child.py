@@ -1,8 +1,9 @@
 """What a server process does, from the fork to its end.
 
 It gets its plan from the test's process over the channel, builds the server, and serves in the main thread, with no
-other thread of ours: a server that forks may then do so without harm, and signals reach it at once. SIGTERM asks for the
-end. What the server records and what goes wrong is sent home as it happens, by this process and by those that it forks.
+other thread of ours: a server that forks may then do so without harm, and signals reach it at once. SIGTERM asks
+for the end. What the server records and what goes wrong is sent home as it happens, by this process and by those
+that it forks.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import signal
 import socket
 import sys
 import threading
+import time
 import warnings
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
 
 from .._support import Deadline
 from ..transcript import RemoteRecorder
@@ -32,10 +34,15 @@ if TYPE_CHECKING:
     from ..transcript import Transcript
     from ._host import Plan, Servable
 
-__all__ = ("STACKS_SIGNAL", "Setting", "serve")
+__all__ = ("STACKS_SIGNAL", "Filter", "Setting", "serve")
 
 #: Makes a server process write the stacks of its threads. Programs use hardly any real-time signals; macOS has none.
 STACKS_SIGNAL: int = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR1
+
+
+#: An entry of `warnings.filters`. In place of its category there is what stands for it: its number among the classes that
+#: come with the plan, or its module and its name.
+Filter: TypeAlias = tuple[str, Any, int | tuple[str, str], Any, int]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,6 +54,7 @@ class Setting:
         directory: The current directory, None if it has been removed.
         path: `sys.path`.
         arguments: `sys.argv`.
+        filters: `warnings.filters`, with something else in place of the categories.
         stands_in: Whether `servertest.servers` has taken the place of the standard `socketserver`.
         coverage: How the test's process is measured, or None.
         recording_since: The time from which the transcript counts, or None if nothing is to be recorded.
@@ -56,6 +64,7 @@ class Setting:
     directory: str | None
     path: list[str]
     arguments: list[str]
+    filters: list[Filter]
     stands_in: bool
     coverage: dict[str, Any] | None
     recording_since: float | None
@@ -131,8 +140,8 @@ class _ServerProcess:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, self._on_sigterm)
         faulthandler.enable(2)
-        # The stacks are written by a handler in C, at once and whatever Python does. It then calls the handler before it, whose only
-        # visible effect is a byte on the wake-up descriptor: the test's process learns that the stacks are complete.
+        # The stacks are written by a handler in C, at once and whatever Python does. It then calls the handler before
+        # it, whose only effect is a byte on the wake-up descriptor: it tells that the stacks are complete.
         signal.signal(STACKS_SIGNAL, lambda number, frame: None)
         faulthandler.register(STACKS_SIGNAL, file=stacks, all_threads=True, chain=True)
         signal.set_wakeup_fd(bell, warn_on_full_buffer=False)
@@ -147,7 +156,8 @@ class _ServerProcess:
             self.servable.stop()
 
     def _before_fork(self) -> None:
-        # Python drops what signals come to a child before it has set itself up: SIGTERM would be lost, and the child stay.
+        # A child forgets the signals that come to it before Python has set itself up in it (PyOS_AfterFork_Child):
+        # a SIGTERM would be lost, and the child would stay.
         self.masks.at_fork = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
 
     def _after_fork(self) -> None:
@@ -190,9 +200,9 @@ class _ServerProcess:
 
             Measurement(setting.coverage).start()
         before = set(sys.modules)
-        (filters, plan), self.carried = load_plan(data)
+        plan, self.carried = load_plan(data)
         self._tell_imports(before)
-        _take_filters(filters)
+        _take_filters(setting.filters, self.carried)
         self.patience = plan.timeout
         return plan, _Observer(self.channel, self.carried, setting.recording_since)
 
@@ -264,6 +274,7 @@ def _take_over(setting: Setting) -> None:
     for name, value in setting.environment.items():
         if os.environ.get(name) != value:
             os.environ[name] = value
+    time.tzset()
     if setting.directory is not None:
         os.chdir(setting.directory)
     sys.path[:] = setting.path
@@ -285,13 +296,18 @@ def _look_again() -> None:
             cast("Any", finder).invalidate_caches()
 
 
-def _take_filters(filters: Sequence[Any]) -> None:
+def _take_filters(filters: Sequence[Filter], carried: Sequence[type]) -> None:
+    """Set the filters whose categories are here: no other warning can be given yet."""
     warnings.resetwarnings()  # makes the interpreter forget what it has decided so far
-    cast("list[Any]", warnings.filters)[:] = filters
+    for action, message, place, module, line in filters:
+        category = (
+            carried[place] if isinstance(place, int) else getattr(sys.modules.get(place[0]), place[1], None)
+        )
+        if category is not None:
+            cast("list[Any]", warnings.filters).append((action, message, category, module, line))
 
 
 def _send(channel: Channel, message: tuple[Any, ...]) -> None:
-    with contextlib.suppress(
-        OSError
-    ):  # the test's process has gone, or the handler has closed every descriptor
+    # It fails if the test's process has gone, or if a handler has closed all descriptors.
+    with contextlib.suppress(OSError):
         channel.send(message)

@@ -1,7 +1,8 @@
 """Measuring what a server process and its forked children run, when the test's process is being measured.
 
-Each process writes a data file of its own beside the test's, with a suffix, as `coverage combine` and pytest-cov expect it.
-Forked children end with `os._exit`, which runs no exit handlers: while coverage is on, that function saves the data first.
+Each process writes a data file of its own beside the test's, with a suffix, as `coverage combine` and pytest-cov
+expect it. Forked children end with `os._exit`, which runs no exit handlers: while coverage is on, that function
+saves the data first.
 """
 
 from __future__ import annotations

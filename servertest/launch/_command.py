@@ -1,10 +1,11 @@
 """The command host: any program as a server under test.
 
-The program is told where to serve by its arguments: ``{host}``, ``{port}``, ``{path}`` or ``{fd}`` in them. It runs in a
-process group of its own, its output is kept, and the whole group is ended with it.
+The program is told where to serve by its arguments: ``{host}``, ``{port}``, ``{path}`` or ``{fd}`` in them. It runs
+in a process group of its own, its output is kept, and the whole group is ended with it.
 
-That it serves is known when it prints the line that the caller names, or else when it takes a connection. For the latter
-there is no event to wait for, so connections are tried, at growing intervals. This is the one place where that is done.
+That it serves is known when it prints the line that the caller names, or else when it takes a connection. For the
+latter there is no event to wait for, so connections are tried, at growing intervals. This is the one place where
+that is done.
 """
 
 from __future__ import annotations

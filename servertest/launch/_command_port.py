@@ -1,10 +1,11 @@
 """A port for a program that must be told one and binds it itself.
 
 Nobody can hold a port for another program: it is free until that program binds it. What can be done is to choose
-one that nobody else would choose. The kernel hands out ports of a range of its own (Linux: `ip_local_port_range`) to whoever
-asks for any port, and to every outgoing connection; so the port is taken from outside of that range. And processes that use this
-package reserve ports among themselves, by binding an abstract Unix name for each, which the kernel gives back whatever happens to
-the process. What remains is a program that happens to use that very port as its fixed one, or starts to in the same moment.
+one that nobody else would choose. The kernel hands out ports of a range of its own (Linux: `ip_local_port_range`)
+to whoever asks for any port, and to every outgoing connection; so the port is taken from outside of that range. And
+processes that use this package reserve ports among themselves, by binding an abstract Unix name for each, which the
+kernel gives back whatever happens to the process. What remains is a program that happens to use that very port as
+its fixed one, or starts to in the same moment.
 """
 
 from __future__ import annotations

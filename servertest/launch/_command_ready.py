@@ -87,8 +87,8 @@ def takes_connection(address: Address, family: int, kind: int) -> bool:
             sock.connect(address)
         except OSError:
             return False
-        # Without a listener, a port of the kernel's own range may be given to the very socket that asks for it (RFC 9293,
-        # section 3.5, simultaneous open): then it has connected to itself.
+        # Without a listener, a port of the kernel's own range may be given to the very socket that asks for it (RFC
+        # 9293, section 3.5, simultaneous open): then it has connected to itself.
         return (
             kind != socket.SOCK_STREAM or sock.getsockname() != sock.getpeername() or not sock.getsockname()
         )

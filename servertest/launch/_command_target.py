@@ -27,8 +27,8 @@ class CommandTarget:
             (the number of a descriptor that it inherits: a socket that is bound, and listening if it is a stream)
             are replaced; other braces are left alone.
         ready: A part of the line that it prints when it serves, or a pattern that is found in it. If the pattern has
-            a group, its first group is the port on which the program serves, and ``{port}`` is 0. Without `ready` it serves
-            as soon as it takes a connection.
+            a group, its first group is the port on which the program serves, and ``{port}`` is 0. Without `ready`
+            it serves as soon as it takes a connection.
         served: "stream" or "datagram".
         directory: Its current directory; ours if not given.
         environment: Variables to be added to ours. ``PYTHONUNBUFFERED=1`` is, unless it is set: what a Python program

@@ -1,16 +1,16 @@
 """The process host: a server in a process of its own, forked from a clean one.
 
 Why not simply fork? A copy of the test's process would hold the test's ends of all connections, so that closing one
-here would tell the server nothing: it would wait for ever for more from that client. Whatever lock some thread held at that
-moment would stay locked in the copy. And from Python 3.12 on, forking while there are threads is a warning, which
-`-W error` makes an error. So a small process without threads or sockets, the zygote, is started once and forked for each launch.
+here would tell the server nothing: it would wait for ever for more from that client. Whatever lock some thread held
+at that moment would stay locked in the copy. And from Python 3.12 on, forking while there are threads is a warning.
+So a small process without threads or sockets, the zygote, is started once and forked for each launch.
 
-What happens when. The test's process makes sockets and pipes, has the zygote fork, and sends the plan; the server process
-builds the server, says that it is ready, and serves. From then on three lines are read here, by one thread for all
-servers: the *channel* (events of the transcript, errors), the *output*, and the *lifeline* (how the process ended). To stop the
-server, SIGTERM is sent; the process closes its server and ends. Whoever does not end in time is described, with stacks and
-last output, and killed with all that it has forked. When no process is left that could say anything, what the channel
-still holds is taken: an error that was sent is never lost.
+What happens when. The test's process makes sockets and pipes, has the zygote fork, and sends the plan; the server
+process builds the server, says that it is ready, and serves. From then on three lines are read here, by one thread
+for all servers: the *channel* (events of the transcript, errors), the *output*, and the *lifeline* (how the process
+ended). To stop the server, SIGTERM is sent; the process closes its server and ends. Whoever does not end in time is
+described, with stacks and last output, and killed with all that it has forked. When no process is left that could
+say anything, what the channel still holds is taken: an error that was sent is never lost.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from .._support import STOP_TIMEOUT, Deadline, UsageError
-from ._child import Setting
+from ._child import Filter, Setting
 from ._child_coverage import measurement_options
 from ._process_exit import DYING, ProcessDied
 from ._process_pickle import dump_plan
@@ -30,6 +30,8 @@ from ._process_run import ServerProcess
 from ._zygote import NoZygote, the_zygote
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .._support import Address
     from ._host import Observer, Plan
 
@@ -38,9 +40,9 @@ __all__ = ("ProcessHost",)
 #: Seconds that a server process may take from its fork until it serves. Importing a handler's modules may take long.
 STARTING = 20.0
 
-# Of the time that a stop may take: when the stacks are taken, until when the server process waits for its handlers, and
-# when it is killed if it has not come back from serving. If it has, it is busy forcing handlers to end, and describing
-# them, for which there are a few seconds more.
+# Of the time that a stop may take: when the stacks are taken, until when the server process waits for its handlers,
+# and when it is killed if it has not come back from serving. If it has, it is busy forcing handlers to end, and
+# describing them, for which there are a few seconds more.
 _LOOK, _CLOSE, _KILL = 0.7, 0.8, 0.9
 _FORCING = 5.0
 
@@ -96,11 +98,11 @@ class ProcessHost:
             raise UsageError("the server has been started already; stop it first")
         deadline = Deadline(STARTING, f"{plan.target.name} to be started in a process")
         observer = _observer(plan)
-        data, carried = dump_plan((list(warnings.filters), _portable(plan)), plan.target.name)
+        data, carried = dump_plan(_portable(plan), plan.target.name)
         process = ServerProcess(observer, carried)
         try:
             process.fork(the_zygote(), plan.listener)
-            process.tell(("plan", _setting(observer), data), deadline)
+            process.tell(("plan", _setting(observer, carried), data), deadline)
             _await_service(process, plan, deadline)
         except BaseException:
             process.kill()
@@ -148,7 +150,8 @@ def _end(process: ServerProcess, deadline: Deadline) -> list[str]:
         return _after_end(process)
     seen = process.stacks()
     if process.wait_for_end(total * (_KILL - _LOOK)) or (process.closing and process.wait_for_end(_FORCING)):
-        return [*_after_end(process), f"what it was doing after {total * _LOOK:.3g} s:\n{seen}"]
+        problems = _after_end(process)
+        return [*problems, f"what it was doing after {total * _LOOK:.3g} s:\n{seen}"] if problems else []
     said = process.describe_output()
     end = f"the server process (pid {process.pid}) did not end within {total:.3g} s and was killed"
     if not process.kill():
@@ -178,17 +181,26 @@ def _portable(plan: Plan) -> Plan:
     return dataclasses.replace(plan, listener=None, observer=None)
 
 
-def _setting(observer: Observer) -> Setting:
+def _setting(observer: Observer, carried: Sequence[type]) -> Setting:
     transcript = observer.transcript
     return Setting(
         environment=dict(os.environ),
         directory=_current_directory(),
         path=list(sys.path),
         arguments=list(sys.argv),
+        filters=[_portable_filter(one, carried) for one in warnings.filters],
         stands_in=getattr(sys.modules.get("socketserver"), "__name__", "") == "servertest.servers",
         coverage=measurement_options(),
         recording_since=None if transcript is None else transcript.started,
     )
+
+
+def _portable_filter(one: Any, carried: Sequence[type]) -> Filter:
+    """A warnings filter that says which its category is, instead of bringing it along with all that it needs."""
+    action, message, category, module, line = one
+    if category in carried:
+        return action, message, carried.index(category), module, line
+    return action, message, (category.__module__, category.__qualname__), module, line
 
 
 def _current_directory() -> str | None:

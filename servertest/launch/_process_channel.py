@@ -2,8 +2,8 @@
 
 One socket carries them all. Forked children inherit it and write to it at the same time, so the socket keeps the
 boundaries of what is written: `SOCK_SEQPACKET`, which also tells when the last process that held it is gone, or
-`SOCK_DGRAM` where the platform has no better (macOS). A message that is longer than a packet travels in pieces; each piece says
-whose it is, so that pieces of several writers may mingle.
+`SOCK_DGRAM` where the platform has no better (macOS). A message that is longer than a packet travels in pieces;
+each piece says whose it is, so that pieces of several writers may mingle.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ __all__ = ("Output",)
 class Output:
     """A bounded record of bytes, for one writer and any number of readers.
 
-    A process in an endless loop prints without end, and a test that runs out of memory tells nobody why. The beginning
-    says how the process was started, the end says how it ended; what lies between is counted and dropped.
+    A process in an endless loop prints without end, and a test that runs out of memory tells nobody why. The
+    beginning says how the process was started, the end says how it ended; what lies between is counted and dropped.
     """
 
     def __init__(self, *, head: int = 16_384, tail: int = 65_536) -> None:

@@ -1,11 +1,12 @@
 """Taking a handler to another process, wherever it was defined; and bringing exceptions back.
 
-A server process has not imported the test's modules, and often could not: pytest may have loaded them under names that no
-import finds. So what a test module defines travels *by value*, as code, together with the globals that it uses; what an
-installed module defines travels by reference, as its name. cloudpickle does both. This module decides which, and cares for:
+A server process has not imported the test's modules, and often could not: pytest may have loaded them under names
+that no import finds. So what a test module defines travels *by value*, as code, together with the globals that it
+uses; what an installed module defines travels by reference, as its name. cloudpickle does both. This module decides
+which, and cares for:
 
-* the public classes of `servertest.servers`, which say that they are from `socketserver` (so that they can stand in for it):
-  by reference, but to where they are, not to where they say;
+* the public classes of `servertest.servers`, which say that they are from `socketserver` (so that they can stand in
+  for it): by reference, but to where they are, not to where they say;
 * test modules that hold something that cannot travel (a lock, an open file) but that the server process can import:
   if sending by value fails, they are sent by reference;
 * saying which thing it is that cannot travel, when nothing helps;

@@ -1,8 +1,9 @@
 """The one thread that listens to all server processes.
 
-What a server process sends must be taken at once, whatever the test is doing: the process would come to stand when its
-socket is full, and a test that waits for something in the transcript would wait for ever. One thread does it for every
-process. It starts with the first watch and is gone, joined, with the last: between tests nothing of it is left.
+What a server process sends must be taken at once, whatever the test is doing: the process would come to stand when
+its socket is full, and a test that waits for something in the transcript would wait for ever. One thread does it
+for every process. It starts with the first watch and is gone, joined, with the last: between tests nothing of it is
+left.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
 """What the processes of a server are doing: their stacks, asked of each in turn.
 
-Every server process, and every process that it forks, has a signal on which it writes the stacks of all its threads to one pipe,
-from a handler in C: also in an endless loop, a sleep, or a deadlock. When it has finished it puts a byte into another
-pipe, the bell; so the end of what it says is known without guessing. Processes are asked one after the other, for they share the pipes.
+Every server process, and every process that it forks, has a signal on which it writes the stacks of all its threads
+to one pipe, from a handler in C: also in an endless loop, a sleep, or a deadlock. When it has finished it puts a
+byte into another pipe, the bell; so the end of what it says is known without guessing. Processes are asked one
+after the other, for they share the pipes.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import select
 import threading
 import time
@@ -25,6 +27,12 @@ __all__ = ("StackReader",)
 ANSWER = 1.0
 #: Seconds of silence after which the stacks count as complete, if a program has taken the wake-up descriptor for itself.
 SILENCE = 0.1
+#: Seconds after which no further process is asked.
+PATIENCE = 3.0
+#: What stands at the outer end of each stack and tells nobody anything.
+_OURS = re.compile(
+    r'  File "(.*[/\\]servertest[/\\]launch[/\\](_child|_zygote_main)\.py|<string>)", line .*\n?'
+)
 
 
 class StackReader:
@@ -60,10 +68,15 @@ class StackReader:
             send_signal: Sends a signal to the leader, which is not a child of this process.
         """
         with self._lock:
-            own = self._ask(lambda: send_signal(STACKS_SIGNAL))
-            forked = [pid for pid in group_members(leader) if pid != leader]
-            texts = [f"process {pid}, forked by it:\n{self._ask_member(leader, pid)}" for pid in forked]
-            return "\n".join([f"process {leader}:\n{own}", *texts])
+            texts = [f"process {leader}:\n{self._ask(lambda: send_signal(STACKS_SIGNAL))}"]
+            end = time.monotonic() + PATIENCE
+            for pid in group_members(leader):
+                if pid != leader:
+                    stacks = (
+                        self._ask_member(leader, pid) if time.monotonic() < end else "  (not asked: too many)"
+                    )
+                    texts.append(f"process {pid}, forked by it:\n{stacks}")
+            return "\n".join(texts)
 
     def _ask_member(self, leader: int, pid: int) -> str:
         if not _catches(pid, STACKS_SIGNAL):
@@ -83,7 +96,7 @@ class StackReader:
         _take(self._stacks)
         send()
         data = self._listen()
-        text = data.decode("utf-8", "backslashreplace").rstrip()
+        text = _OURS.sub("", data.decode("utf-8", "backslashreplace")).rstrip()
         return text or f"  (no answer within {ANSWER:g} s: it is stopped, or has changed its signals)"
 
     def _listen(self) -> bytes:

@@ -23,8 +23,9 @@ __all__ = ("NoZygote", "Zygote", "shutdown_zygote", "the_zygote", "zygote_pids")
 #: Seconds that the zygote may take to end. It has to kill and to reap, and waits for nobody.
 ENDING = 5.0
 
-# The path of modules comes over the socket: it must be in place before anything of ours can be imported, and it may be longer than a
-# command line. -P keeps Python from putting the current directory first, where a test may have a socket.py.
+# The path of modules comes over the socket: it must be in place before anything of ours can be imported, and it may
+# be longer than a command line. -P keeps Python from putting the current directory first, where a test may have a
+# socket.py.
 _PROGRAM = """\
 import pickle, socket, sys
 control = socket.socket(fileno=int(sys.argv[1]))

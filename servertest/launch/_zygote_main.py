@@ -6,12 +6,12 @@ nothing to warn about. It never imports a test's modules: each server process do
 
 Who watches whom:
 
-* The test's process asks for a process over the *control* socket, and sends along the descriptors that it shall have. One
-  of them, the *lifeline*, stays here: over it the test's process hears the process's pid and how it ended, and
-  orders signals. If it closes its end, the process and all that it has forked are killed.
-* This process is the parent of every server process and the only one that reaps it; where the system allows (Linux), it
-  also adopts and reaps what a dead server process leaves behind. Signals are sent here because only the parent knows that
-  a pid has not been given to somebody else.
+* The test's process asks for a process over the *control* socket, and sends along the descriptors that it shall
+  have. One of them, the *lifeline*, stays here: over it the test's process hears the process's pid and how it
+  ended, and orders signals. If it closes its end, the process and all that it has forked are killed.
+* This process is the parent of every server process and the only one that reaps it; where the system allows
+  (Linux), it also adopts and reaps what a dead server process leaves behind. Signals are sent here because only the
+  parent knows that a pid has not been given to somebody else.
 * When the test's process ends, however it ends, all server processes are killed and this one exits.
 """
 

@@ -193,10 +193,16 @@ def test_a_warning_about_a_fork_would_have_been_seen() -> None:
         if (pid := os.fork()) == 0:
             os._exit(0)
         os.waitpid(pid, 0)
+        print("forked")
+        stopped.wait()
 
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        assert "DeprecationWarning: This process" in stop_and_read(launch(fork_with_a_thread))
+        server = launch(fork_with_a_thread)
+        process = server.host._process
+        assert process is not None
+        assert process.wait(lambda: b"forked" in process.output.getvalue(), Deadline(SOON, "the fork"))
+        assert "DeprecationWarning: This process" in stop_and_read(server)
 
 
 def test_a_forked_child_sees_the_client_close() -> None:
@@ -264,6 +270,25 @@ def test_warnings_filters_are_those_at_the_launch() -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        with running(Warns) as server, server.connect() as client:
+            assert client.read_eof() == b"went on"
+
+
+def test_a_filter_for_a_category_that_is_not_there_costs_nothing() -> None:
+    class OurOwnWarning(UserWarning):
+        pass
+
+    class Foreign(UserWarning):
+        __module__ = "some_library_that_the_server_does_not_use"
+
+    class Warns(servers.StreamRequestHandler):
+        def handle(self) -> None:
+            warnings.warn("seen", OurOwnWarning, stacklevel=1)
+            self.wfile.write(b"went on")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Foreign)
+        warnings.simplefilter("ignore", OurOwnWarning)
         with running(Warns) as server, server.connect() as client:
             assert client.read_eof() == b"went on"
 
@@ -511,6 +536,7 @@ def test_a_dump_shows_stacks_of_the_server_and_of_its_children_and_the_output() 
         assert dump.count("forked by it:") == 1
         assert dump.count("in wait_for_the_client") == 1
         assert dump.count("in serve_forever") == 2
+        assert "_zygote_main" not in dump
         assert "its output:\nwaiting" in dump
 
 

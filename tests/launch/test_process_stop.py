@@ -166,6 +166,10 @@ def fork_and_sleep(*arguments: object) -> None:
     time.sleep(1000)
 
 
+def fork_nothing(plan: Plan, stopped: Stop) -> None:
+    stopped.wait()
+
+
 # -- those that end by themselves
 
 
@@ -259,7 +263,9 @@ def test_who_never_serves_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
             time.sleep(1000)
             return None
 
-    monkeypatch.setattr(_process, "STARTING", 0.3)
+    with running(fork_nothing):
+        pass  # so that the zygote is up
+    monkeypatch.setattr(_process, "STARTING", 0.5)
     with pytest.raises(DeadlineExceeded, match=r"(?s)Dawdles to be started in a process\n.*in build"):
         launch(Dawdles())
 
