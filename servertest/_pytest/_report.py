@@ -34,7 +34,7 @@ def print_hang(servers: Sequence[Running], stream: TextIO) -> None:
     for running in servers:
         if running.running:
             print(running.dump(), file=stream)
-    print(hang_dump(), file=stream)
+    print(hang_dump("this process, when the time was up"), file=stream)
     stream.flush()
 
 

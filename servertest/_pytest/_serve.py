@@ -98,7 +98,7 @@ class Serve:
             seconds: How long it may take until it serves.
             options: As for `launch`.
         """
-        from ..launch._command import CommandTarget
+        from ..launch._command_target import CommandTarget
 
         target = CommandTarget(arguments, ready, transport, directory, environment, seconds)
         return self(target, **options)

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from ..launch import Kind, kinds
+from ..launch import Concurrency, Kind, kinds
 from ._status import FINE
 from ._table import print_table
 
@@ -26,7 +26,7 @@ def add_to(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print them."""
-    every = ("sync", "threading", "forking", "pool", "prefork", "selector")
+    every: tuple[Concurrency, ...] = ("sync", "threading", "forking", "pool", "prefork", "selector")
     wide: dict[str, Any] = {"family": None, "tls": None} if arguments.all else {}
     found = kinds(transport=arguments.transport, concurrency=every, **wide)
     if arguments.json:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ._http import *
     from ._pooling import *
     from ._preforking import *
+    from ._selecting import *
     from ._tls import *
 
 __version__ = "0.4"
@@ -81,6 +82,13 @@ del _name
 _EXTRAS = {
     "ErrorCollectorMixIn": "_collecting",
     "HTTPServer": "_http",
+    "IncompleteReadError": "_selecting",
+    "SelectorMixIn": "_selecting",
+    "SelectorReader": "_selecting",
+    "SelectorRequestHandler": "_selecting",
+    "SelectorStreamRequestHandler": "_selecting",
+    "SelectorTCPServer": "_selecting",
+    "SelectorWriter": "_selecting",
     "TLSMixIn": "_tls",
     "ThreadPoolMixIn": "_pooling",
     "ThreadPoolTCPServer": "_pooling",
@@ -90,6 +98,7 @@ _EXTRAS = {
 if hasattr(os, "fork"):
     _EXTRAS |= dict.fromkeys(("PreForkMixIn", "PreForkTCPServer", "PreForkUDPServer"), "_preforking")
 if hasattr(socket, "AF_UNIX"):
+    _EXTRAS["SelectorUnixStreamServer"] = "_selecting"
     _EXTRAS |= dict.fromkeys(("ThreadPoolUnixDatagramServer", "ThreadPoolUnixStreamServer"), "_pooling")
     if hasattr(os, "fork"):
         _EXTRAS |= dict.fromkeys(("PreForkUnixDatagramServer", "PreForkUnixStreamServer"), "_preforking")
