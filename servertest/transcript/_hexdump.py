@@ -44,13 +44,12 @@ def _cut(data: bytes, rows: list[tuple[int, int]], most: int, columns: int) -> l
 
 
 def _rows(data: bytes, columns: int) -> list[tuple[int, int]]:
-    is_text = sum(byte in _TEXT for byte in data[:256]) >= 0.9 * len(data[:256])
     rows = []
     start = 0
     while start < len(data):
         stop = min(start + columns, len(data))
-        newline = data.find(b"\n", start, stop) if is_text else -1
-        if newline >= 0:
+        newline = data.find(b"\n", start, stop)
+        if newline >= 0 and _TEXT.issuperset(data[start:newline]):
             stop = newline + 1
         rows.append((start, stop))
         start = stop

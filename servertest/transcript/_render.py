@@ -53,8 +53,9 @@ def render(transcript: Transcript, *, max_lines: int, width: int) -> str:
         by_number.get(event.connection, general).append(event)
     lines = [_title(transcript, conversations)]
     lines += [line for event in general for line in _event_lines(_Block((event,)), width, 3)][:_USEFUL]
-    room = max(_USEFUL, max_lines - len(lines) - 1)
+    room = max(_USEFUL, max_lines - len(lines))
     shown = _most_telling(conversations, room // _USEFUL)
+    room -= len(shown) < len(conversations)
     bodies = [_conversation_lines(c, by_number[c.number], width, room) for c in shown]
     for body, share in zip(bodies, _shares([len(body) for body in bodies], room), strict=True):
         lines += _shortened(body, share)
@@ -130,7 +131,8 @@ def _blocks(events: Iterable[Event]) -> Iterator[_Block]:
 
 
 def _conversation_lines(conversation: Conversation, events: list[Event], width: int, most: int) -> list[str]:
-    lines = [_header(conversation)]
+    header = _header(conversation)
+    lines = [header] if len(header) <= width else [_ends(conversation), f"   {_outcome(conversation)}"]
     rows = max(8, most // 4)
     for block in _blocks(event for event in events if not isinstance(event, Connect)):
         lines += _event_lines(block, width, rows)
@@ -138,14 +140,20 @@ def _conversation_lines(conversation: Conversation, events: list[Event], width: 
 
 
 def _header(conversation: Conversation) -> str:
-    ends = format_address(conversation.client)
-    if conversation.server:
-        ends += f" -> {format_address(conversation.server)}"
+    return f"{_ends(conversation)}  {_outcome(conversation)}"
+
+
+def _ends(conversation: Conversation) -> str:
+    server = f" -> {format_address(conversation.server)}" if conversation.server else ""
+    return f"#{conversation.number} {format_address(conversation.client)}{server}"
+
+
+def _outcome(conversation: Conversation) -> str:
     up, down = conversation.upstream_total, conversation.downstream_total
     lasted = (
         "" if conversation.closed is None else f" after {conversation.closed - conversation.opened:.6f} s"
     )
-    return f"#{conversation.number} {ends}  {conversation.state}{lasted}; {_size(up)} up, {_size(down)} down"
+    return f"{conversation.state}{lasted}; {_size(up)} up, {_size(down)} down"
 
 
 def _event_lines(block: _Block, width: int, rows: int) -> list[str]:
@@ -180,9 +188,9 @@ def _mark_and_text(event: Event) -> tuple[str, str]:
     if isinstance(event, Gap):
         return _ARROW[event.direction], f"... {_size(event.size)} not kept ..."
     if isinstance(event, Failure):
-        return "!!!", f"{event.where}: {_error(event)}"
+        return "!!!", f"{_one_line(event.where)}: {_error(event)}"
     if isinstance(event, Note):
-        return " * ", event.text
+        return " * ", _one_line(event.text)
     return "   ", f"connected from {format_address(event.client)}" if isinstance(event, Connect) else repr(
         event
     )
@@ -235,7 +243,13 @@ def _failure_count(count: int) -> str:
 
 
 def _error(failure: Failure) -> str:
-    return f"{failure.type_name}: {failure.message}" if failure.message else failure.type_name
+    return _one_line(f"{failure.type_name}: {failure.message}" if failure.message else failure.type_name)
+
+
+def _one_line(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _size(count: int) -> str:

@@ -150,6 +150,7 @@ class Transcript(Recorder):
             if isinstance(event, Data):
                 self._pass(float(event.time), number, "stream", event.direction, event.data, None)
             elif isinstance(event, Datagram):
+                self._make_peer(number, event.address)
                 self._pass(float(event.time), number, "datagram", event.direction, event.data, event.address)
             elif isinstance(event, Gap):
                 self._skip(float(event.time), number, event.direction, event.size)
@@ -240,6 +241,13 @@ class Transcript(Recorder):
         if number is None:
             number = self._peers[address] = self._last_number + 1
         return number
+
+    def _make_peer(self, number: int, address: Any) -> None:
+        """Of a conversation of which only a gap or a note is known, a datagram tells what it is."""
+        state = self._states.get(number)
+        if state is not None and state.transport == "stream":
+            state.transport, state.client = "datagram", address
+            self._may_forget(state)
 
     def _translate(self, event: Event, source: Hashable) -> int:
         key = (source, event.connection)
