@@ -20,6 +20,7 @@ from servertest._support import (
     format_address,
     hard_reset,
 )
+from servertest.clients._steps import Wait, ready
 
 from ._twins import PATIENCE, Background, Twin
 from .conftest import Link
@@ -312,6 +313,27 @@ def test_what_was_sent_before_a_deadline_arrives_in_order(
     link.client.send_all(b"THE END")
     link.client.half_close()
     assert reading.result() == message[:on_their_way] + b"THE END"
+
+
+@pytest.mark.parametrize("kind", ["inet+tls", "unix+tls"])
+def test_as_long_as_a_record_waits_to_be_sent_no_other_is_begun(
+    make_link: Callable[..., Link], kind: str
+) -> None:
+    client = make_link(kind).client
+    assert client._core.tls is not None
+    while not client._core.tls.unsent or ready(Wait(client.socket, write=True), SOON):
+        with contextlib.suppress(DeadlineExceeded):
+            client.send_all(b"x" * 1_000_000, timeout=SOON)
+    sent, unsent = client.sent, len(client._core.tls.unsent)
+    with pytest.raises(DeadlineExceeded, match=r"\(0 are on their way\)"):
+        client.send_all(b"y", timeout=SOON)
+    assert (client.sent, len(client._core.tls.unsent)) == (sent, unsent)
+
+
+@pytest.mark.parametrize("kind", ["inet", "inet6"])
+def test_small_pieces_are_not_held_back(make_link: Callable[..., Link], kind: str) -> None:
+    sock = make_link(kind).client.socket
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_the_clients_own_timeout_holds_where_none_is_given(make_link: Callable[..., Link]) -> None:
