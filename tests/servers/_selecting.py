@@ -7,9 +7,10 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from servertest.servers import TCPServer
 from servertest.servers._selecting import SelectorStreamRequestHandler, SelectorTCPServer
 
-__all__ = ("Handler", "Upper", "Witness", "converse", "peer_does", "small_buffers")
+__all__ = ("Handler", "Upper", "Witness", "WitnessMixIn", "converse", "peer_does", "small_buffers")
 
 Handler = SelectorStreamRequestHandler
 
@@ -22,13 +23,13 @@ class Upper(SelectorStreamRequestHandler):
             await self.wfile.write(line.upper())
 
 
-class Witness(SelectorTCPServer):
+class WitnessMixIn(TCPServer):
     """Remembers which of its hooks were called, and what handlers raised."""
 
-    def __init__(self, handler: Any, address: Any = ("127.0.0.1", 0)) -> None:
+    def __init__(self, handler: Any) -> None:
         self.calls: list[str] = []
         self.errors: list[BaseException | None] = []
-        super().__init__(address, handler)
+        super().__init__(("127.0.0.1", 0), handler)
 
     def get_request(self) -> Any:
         self.calls.append("get_request")
@@ -57,6 +58,10 @@ class Witness(SelectorTCPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         self.calls.append("handle_error")
         self.errors.append(sys.exc_info()[1])
+
+
+class Witness(WitnessMixIn, SelectorTCPServer):
+    """A server of the plain kind that remembers."""
 
 
 def converse(
