@@ -61,7 +61,7 @@ class Recorder(ABC):
         self.add(HalfClose(self.now(), number, by))
 
     def close(self, number: int, by: Side | None, how: CloseKind) -> None:
-        """The connection ended. What is said of its end after that is not counted."""
+        """The connection ended. If that has been said before, this is left out."""
         self.add(Close(self.now(), number, by, how))
 
     def failure(self, number: int, where: str, error: BaseException) -> None:

@@ -55,9 +55,7 @@ class ConversationState:
             self.ended_by = by
 
     def close(self, time: float, by: Side | None, how: CloseKind) -> None:
-        """The connection ended. Only the first word on this counts."""
-        if self.closed is not None:
-            return
+        """The connection ended."""
         self.closed = time
         self.close_kind = how
         if how == "rst":

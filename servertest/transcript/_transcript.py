@@ -69,6 +69,7 @@ class Transcript(Recorder):
         self._opened = self._closed = self._failed = self._held = self._last_number = 0
         self._peers: dict[Any, int] = {}
         self._translated: dict[tuple[Hashable, int], int] = {}
+        self._origins: dict[int, tuple[Hashable, int]] = {}
         self._waiting = 0
         self._renew_lock()
         _transcripts.add(self)
@@ -186,6 +187,9 @@ class Transcript(Recorder):
         state = self._states.get(number)
         if state is None and number:
             state = self._open(event.time, number, "stream")
+        if isinstance(event, Close) and state is not None and state.closed is not None:
+            # Who closes by force, and the socket that is closed by it, may both say so: the first word counts.
+            return
         self._log.event(event, state)
         if isinstance(event, Failure):
             self._fail(event, state)
@@ -207,10 +211,9 @@ class Transcript(Recorder):
                 state.failures.append(event)
 
     def _close(self, event: Close, state: ConversationState) -> None:
-        if state.closed is None:
-            self._closed += 1
-            self._may_forget(state)
+        self._closed += 1
         state.close(event.time, event.by, event.how)
+        self._may_forget(state)
 
     def _open(self, time: float, number: int, transport: Transport, client: Any = None) -> ConversationState:
         limit = self._max_bytes
@@ -220,7 +223,7 @@ class Transcript(Recorder):
         self._last_number = max(self._last_number, number)
         if transport == "datagram":
             self._may_forget(state)
-        if len(self._states) > self._max_connections and self._forgettable:
+        while len(self._states) > self._max_connections and self._forgettable:
             self._forget(self._forgettable.popleft())
         return state
 
@@ -232,6 +235,7 @@ class Transcript(Recorder):
         self._states.pop(state.number, None)
         if self._peers.get(state.client) == state.number:
             del self._peers[state.client]
+        self._translated.pop(self._origins.pop(state.number, (None, 0)), None)
         self._held -= state.held
         state.upstream, state.downstream = Kept(0), Kept(0)
         state.forgotten = True
@@ -255,6 +259,7 @@ class Transcript(Recorder):
         if number is None or number not in self._states:
             number = self._peer(event.address) if isinstance(event, Datagram) else self._last_number + 1
             self._translated[key] = number
+            self._origins[number] = key
         return number
 
     # -- waiting ---------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ _HEX_COLUMNS = 16
 # Fewer equal bytes than this in a row are written out.
 _RUN = re.compile(rb"(.)\1{63,}", re.DOTALL)
 
-_TEXT = frozenset(range(0x20, 0x7F)) | frozenset(b"\t\r\n")
+_TEXT = bytes(range(0x20, 0x7F)) + b"\t\r\n"
 _ESCAPES = {byte: f"\\x{byte:02x}" for byte in range(256) if not 0x20 <= byte < 0x7F}
 _ESCAPES |= {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t", ord("\\"): "\\\\", ord('"'): '\\"'}
 _COMMENT = bytes(byte if 0x20 <= byte < 0x7F else ord(".") for byte in range(256))
@@ -172,7 +172,7 @@ def _end_of_text(data: bytes, start: int, in_text: bool) -> int:
     """Where the line of text ends that begins here; ``start`` if what begins here is better shown as hex."""
     newline = data.find(b"\n", start, start + _TEXT_COLUMNS)
     stop = newline + 1 if newline >= 0 else min(start + _TEXT_COLUMNS, len(data))
-    readable = sum(byte in _TEXT for byte in data[start:stop])
+    readable = stop - start - len(data[start:stop].translate(None, _TEXT))
     if in_text:
         return stop if readable >= 0.8 * (stop - start) else start
     # Binary data has its odd readable bytes: a real line of text ends it, nothing less.

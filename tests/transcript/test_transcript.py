@@ -98,6 +98,7 @@ def test_the_first_word_on_the_end_counts(transcript: Transcript) -> None:
     transcript.close(number, "server", "fin")
     (conversation,) = transcript.connections
     assert (conversation.closed_by, conversation.close_kind) == ("client", "rst")
+    assert len(conversation.events) == 2
     transcript.wait_for(closed=1, timeout=0)
     with pytest.raises(DeadlineExceeded):
         transcript.wait_for(closed=2, timeout=0)
@@ -272,6 +273,15 @@ def test_each_source_numbers_its_own_connections() -> None:
     assert [c.upstream for c in home.connections] == [b"", b"a", b"b", b"x"]
     assert home.connections[3].downstream == b"y"
     assert home.connect(CLIENT, SERVER) == 5
+
+
+def test_what_is_forgotten_of_a_source_is_forgotten_wholly() -> None:
+    home = Transcript(max_connections=2)
+    for number in range(1, 21):
+        home.add(Connect(0.0, number, CLIENT, SERVER), source="worker")
+        home.add(Close(0.0, number, "client", "fin"), source="worker")
+    assert [c.number for c in home.connections] == [1, 20]
+    assert len(home._translated) == len(home._origins) == 2
 
 
 def test_what_comes_late_is_put_in_its_place() -> None:
