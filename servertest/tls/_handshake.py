@@ -97,7 +97,7 @@ def _until_done(tls: ssl.SSLSocket, deadline: Deadline, cancelled: int | None) -
 def _close_half_made(error: BaseException) -> None:
     """Close the TLS socket that `ssl.SSLContext.wrap_socket` has begun to make and lost hold of.
 
-    It takes over the descriptor before it looks whether the peer is still there, and up to CPython 3.13 leaves it open
+    It takes over the descriptor before it looks whether the peer is still there, and older versions of CPython leave it open
     when the peer has reset the connection (CPython issue 113280). Only the traceback still knows it.
     """
     trace = error.__traceback__

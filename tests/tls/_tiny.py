@@ -26,13 +26,19 @@ class TinyServer:
     """Wraps each connection in a thread of its own, by `Profile.wrap`, and notes how that went."""
 
     def __init__(
-        self, credential: ServerCredential, reply: Reply | None = None, *, deadline: float = LIMIT
+        self,
+        credential: ServerCredential,
+        reply: Reply | None = None,
+        *,
+        deadline: float = LIMIT,
+        after_hello: bool = False,
     ) -> None:
         self.profile: Profile = credential.profile
         self.context = credential.server_context()
         self.outcomes: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._reply = reply or reply_in_capitals
         self._deadline = deadline
+        self._after_hello = after_hello
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._cancelled, self._cancel = socket.socketpair()
         self._threads = [threading.Thread(target=self._accept)]
@@ -71,6 +77,8 @@ class TinyServer:
     def _work(self, connection: socket.socket) -> None:
         try:
             connection.settimeout(LIMIT)
+            if self._after_hello:  # the deadline counts from then on
+                connection.recv(1, socket.MSG_PEEK)
             with self.profile.wrap(
                 connection, self.context, self._deadline, cancelled=self._cancelled.fileno()
             ) as tls:

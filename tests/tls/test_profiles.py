@@ -85,8 +85,9 @@ def test_http_client(profile: Profile, ca: Authority) -> None:
 @every_profile
 def test_openssl_s_client(profile: Profile, ca: Authority) -> None:
     expected = profile.symptoms.openssl
+    credential = ca.server_credential(ADDRESS, profile)
     with (
-        TinyServer(ca.server_credential(ADDRESS, profile), deadline=patience(profile)) as server,
+        TinyServer(credential, deadline=patience(profile), after_hello=True) as server,
         ca.write_files(address=ADDRESS, profile=profile) as files,
     ):
         output = look_with_openssl(

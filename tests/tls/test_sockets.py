@@ -14,8 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from servertest._support import Deadline
-from servertest.tls import Authority, HandshakeEnded, profile_for
-from servertest.tls import _sockets as sockets
+from servertest.tls import Authority, HandshakeEnded, _sockets as sockets, profile_for
 
 from ._tiny import LIMIT, Seen, TinyServer, look_with_ssl
 
