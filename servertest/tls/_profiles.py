@@ -6,8 +6,6 @@ does not mind that thing is served.
 
 from __future__ import annotations
 
-import difflib
-
 from .._support import UsageError
 from ._profile import Profile
 from ._symptoms import OpenSSLSymptom, Symptom, Symptoms
@@ -34,6 +32,8 @@ def profile_for(choice: str | bool | Profile) -> Profile:
     name = "good" if choice is True else choice
     if isinstance(name, str) and name in _PROFILES:
         return _PROFILES[name]
+    import difflib
+
     near = difflib.get_close_matches(str(name), _PROFILES, n=1, cutoff=0.5)
     meant = f"; did you mean {near[0]!r}?" if near else "."
     raise UsageError(f"there is no TLS profile {name!r}{meant} There are: {', '.join(_PROFILES)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pkgutil
 from dataclasses import dataclass, replace
 from typing import cast, final
 
@@ -35,6 +34,8 @@ class Symptom:
     @property
     def exception(self) -> type[BaseException]:
         """The class itself, for `pytest.raises`."""
+        import pkgutil
+
         module, _, name = self.error.rpartition(".")
         return cast("type[BaseException]", pkgutil.resolve_name(f"{module or 'builtins'}:{name}"))
 
