@@ -52,6 +52,7 @@ class Activity:
         thread: The thread that handles it, None before one does.
         since: When it was accepted, on the monotonic clock.
         ended: Whether the handler has come back.
+        elsewhere: Whether another process handles it, or is about to: a forked child, which sees to its input itself.
         cut: Whether its input was ended by us while the client could have sent more.
         saw_end: Whether the handler has read as far as that end.
         forced: Whether its connection was shut down because it took too long.
@@ -63,6 +64,7 @@ class Activity:
     __slots__ = (
         "closing",
         "cut",
+        "elsewhere",
         "ended",
         "error",
         "forced",
@@ -84,6 +86,7 @@ class Activity:
         self.since = time.monotonic()
         self.ended = False
         self.closing = False
+        self.elsewhere = False
         self.cut = False
         self.saw_end = False
         self.forced = False
@@ -109,7 +112,7 @@ class Activity:
     def end_input(self) -> None:
         """Let whoever reads from the connection see end of file after what has arrived."""
         sock = self.connection
-        if sock is not None and not self.cut:
+        if sock is not None and not self.cut and not self.elsewhere:
             self.cut = not _client_has_closed(sock)
             _shut(sock, socket.SHUT_RD)
 
@@ -196,6 +199,13 @@ class ActivityBook:
             activity.forget_error()
         self._look_whether_idle()
         return activity
+
+    def begin(self, activity: Activity) -> None:
+        """Note that its handler begins, in this thread of this process."""
+        activity.thread = threading.current_thread()
+        activity.elsewhere = False
+        if self.stopping:
+            activity.end_input()
 
     def ended(self, activity: Activity) -> None:
         """Note that its handler has come back."""

@@ -64,6 +64,7 @@ class Instrument:
         self.threads: dict[threading.Thread, None] = {}
         self._handshake = handshake
         # There a handler that waits comes back at once, and goes on later: its end is that of its request.
+        self._forks = has_base(server, "ForkingMixIn")
         self._selects = has_base(server, "SelectorMixIn")
         self._own_handle_error = method_of(server, "handle_error") not in ("", "BaseServer")
         self._told: set[int] = set()
@@ -109,7 +110,9 @@ class Instrument:
             request = book.observe(request, number)
         elif self._selects:
             request = book.observe(self._handshake.prepare(request), number)
-        activity = book.open(id(request), Activity(number, client_address, request))
+        activity = Activity(number, client_address, request)
+        activity.elsewhere = self._forks
+        book.open(id(request), activity)
         if self._selects:
             activity.waits = functools.partial(_where_it_waits, self.server, request)
         return request
@@ -118,7 +121,7 @@ class Instrument:
         activity = self.book.get(id(request))
         if activity is None:
             return original(request, client_address)
-        activity.thread = threading.current_thread()
+        self.book.begin(activity)
         where = None
         try:
             if self._handshake is not None and not self._selects:
@@ -196,8 +199,12 @@ class Instrument:
         self, original: Callable[..., int], handler: Any, work: Callable[..., Any], *args: Any
     ) -> int:
         activity = self.book.get(id(handler.request))
+        if activity is not None:
+            activity.elsewhere = True
 
         def work_and_report(*args: Any) -> Any:
+            if activity is not None:
+                self.book.begin(activity)
             try:
                 return work(*args)
             except BaseException as error:

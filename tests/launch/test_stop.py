@@ -375,6 +375,8 @@ def test_an_asyncio_callback_that_does_not_end_is_cancelled() -> None:
         except asyncio.CancelledError:
             cancelled.append(True)
             raise
+        finally:
+            writer.close()
 
     with pytest.raises(StillRunning, match=r"dream[\s\S]*Event"):
         with launch(dream, timeout=0.05) as running:
@@ -387,6 +389,7 @@ def test_an_event_loop_that_is_blocked_is_left_behind(release: threading.Event) 
         writer.write(b"?")
         await writer.drain()
         release.wait(20)
+        writer.close()
 
     with pytest.raises(StillRunning, match="event loop did not end"):
         with launch(block, timeout=0.05) as running:

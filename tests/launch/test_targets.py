@@ -246,8 +246,14 @@ def test_overridden_methods_are_called_in_their_order() -> None:
         with running.connect() as client:
             client.read_eof()
         server = running.server
-    assert server.calls[:4] == ["verify", "finish", "shutdown", "close"]
-    assert sorted(server.calls[4:]) == ["closed", "stop"]
+    assert [call for call in server.calls if call != "stop"] == [
+        "verify",
+        "finish",
+        "shutdown",
+        "close",
+        "closed",
+    ]
+    assert server.calls.count("stop") == 1
 
 
 def test_an_overridden_handle_error_is_called_and_the_error_counts() -> None:
@@ -255,7 +261,8 @@ def test_an_overridden_handle_error_is_called_and_the_error_counts() -> None:
         with running.expects_error(ZeroDivisionError), running.connect() as client:
             client.read_eof()
         server = running.server
-    assert server.calls[:5] == ["verify", "finish", "error", "shutdown", "close"]
+    of_the_request = [call for call in server.calls if call not in ("stop", "closed")]
+    assert of_the_request == ["verify", "finish", "error", "shutdown", "close"]
 
 
 def test_nothing_stays_on_a_server_that_was_stopped() -> None:
@@ -449,6 +456,7 @@ def test_an_asyncio_callback_that_waits_is_given_end_of_file() -> None:
     async def wait_for_more(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"?")
         ends.append(await reader.read())
+        writer.close()
 
     with launch(wait_for_more) as running:
         running.connect().read_exactly(1)
