@@ -37,8 +37,8 @@ class Client(Protocol):
     def await_event(self, event: str) -> object:
         """Wait until the child's side says `event`."""
 
-    def exchange(self, request: bytes = b"hello\n") -> None:
-        """Send a line, on a connection of its own, and see it come back in capitals."""
+    def exchange(self, request: bytes = b"hello\n", *, to_the_end: bool = True) -> None:
+        """Send a line, on a connection of its own, and see it come back in capitals, and the connection end."""
 
     def provoke(self, request: bytes) -> None:
         """Send a line that gets no reply."""
@@ -255,7 +255,9 @@ def two_requests(client: Client) -> None:
 
 def ask_to_stop(client: Client) -> None:
     client.await_event("serving")
-    client.exchange(b"stop\n")
+    client.exchange(
+        b"stop\n", to_the_end=False
+    )  # where the loop is what reads, nobody sees that the client has closed
     if client.forks:  # a child can stop but itself: others are served on
         client.exchange()
         client.signal()
@@ -349,6 +351,10 @@ def prepared(server_class: Any) -> Any:
 
     class Prepared(server_class):  # type: ignore[misc]
         allow_reuse_address = server_class.socket_type == SOCK_STREAM
+        if hasattr(server_class, "max_connections"):
+            drain_timeout = (
+                LIMIT  # a selector-driven server ends open connections at once, unless told otherwise
+            )
 
         def handle_error(self, request: Any, client_address: Any) -> None:
             pass

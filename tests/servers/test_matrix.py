@@ -153,11 +153,11 @@ class Player:
         while (said := self._host.next_event(self._life)) is not None and said["event"] != "ended":
             pass
 
-    def exchange(self, request: bytes = b"hello\n") -> None:
+    def exchange(self, request: bytes = b"hello\n", *, to_the_end: bool = True) -> None:
         with self._connected() as sock:
             sock.sendall(request)
             assert self._reply(sock, len(request)) == request.upper()
-            if self.is_stream:
+            if self.is_stream and to_the_end:
                 sock.shutdown(socket.SHUT_WR)
                 assert sock.recv(1) == b""
 
