@@ -10,7 +10,6 @@ from __future__ import annotations
 import linecache
 import os
 import sys
-import sysconfig
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -38,7 +37,7 @@ _T = TypeVar("_T")
 _DEPTH = 12
 _loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_STANDARD = tuple({os.path.abspath(sysconfig.get_path(name)) + os.sep for name in ("stdlib", "platstdlib")})
+_STANDARD = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 _TEST_RUNNERS = {"_pytest", "pluggy", "pytest", "pytest_timeout", "xdist", "execnet"}
 
 
@@ -179,7 +178,7 @@ def library_of(file: str) -> str | None:
     package = package_of(file)
     if package is not None:
         return package if package in _TEST_RUNNERS else None
-    return next((_module("", file[len(root) :]) for root in _STANDARD if file.startswith(root)), None)
+    return _module("", file[len(_STANDARD) :]) if file.startswith(_STANDARD) else None
 
 
 def package_of(file: str) -> str | None:
@@ -268,12 +267,13 @@ def _copy(register: Iterable[asyncio.Task[Any]]) -> list[asyncio.Task[Any]]:
     return []
 
 
-def _current_loop() -> Iterator[asyncio.AbstractEventLoop]:
+def _current_loop() -> list[asyncio.AbstractEventLoop]:
     if sys.version_info >= (3, 14):  # where asking no longer makes a loop, nor warns
         try:
-            yield sys.modules["asyncio"].get_event_loop()
+            return [sys.modules["asyncio"].get_event_loop()]
         except RuntimeError:
-            return
+            pass
+    return []
 
 
 # -- processes and sockets

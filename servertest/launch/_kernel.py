@@ -17,7 +17,6 @@ import signal
 import socket
 import stat
 import struct
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -503,6 +502,8 @@ def _read(path: str) -> str:
 
 def _ps() -> list[ProcessFacts]:
     """All processes, as ps(1) lists them; nothing if it cannot be run. It is itself one of our children: left out."""
+    import subprocess
+
     try:
         with subprocess.Popen(_PS, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:  # noqa: S603
             try:

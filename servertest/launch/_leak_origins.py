@@ -58,7 +58,7 @@ def _trace(step: int) -> None:
             sys.addaudithook(_hook)
             _hooked = True
         if sys.version_info < (3, 12):  # which announces no threads
-            threading.Thread.start = _traced_start if _tracers else _plain_start  # type: ignore[method-assign]
+            threading.Thread.start = _traced_start if _tracers else _plain_start  # type: ignore[method-assign, assignment]
 
 
 _plain_start = threading.Thread.start

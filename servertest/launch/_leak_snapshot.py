@@ -57,7 +57,7 @@ class Snapshot:
         Args:
             directories: Where to look for the paths of Unix sockets. Choose private ones: everybody's sockets count.
         """
-        places = tuple(map(os.fspath, directories))
+        places = tuple(os.fspath(directory) for directory in directories)
         return cls(
             threads=frozenset(map(weakref.ref, threading.enumerate())),
             raw_threads=frozenset(frames_by_thread()),

@@ -21,7 +21,6 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .._support import Deadline, LeakFound
-from ._kernel import process_facts
 from ._leak_blame import Leak, blame, render_leaks
 from ._leak_excuses import (
     is_dummy,
@@ -77,13 +76,11 @@ def wait_clean(before: Snapshot, timeout: float = GRACE) -> list[Leak]:
             nothing is left running that could make it go away.
     """
     news = _look(before)
-    if not news:
-        return []
     deadline = Deadline(timeout, "what is going away")
     pause = _FIRST_PAUSE
     alone = False
     while news and not alone and not deadline.expired:
-        alone = not _may_change(news)  # asked before the next look, which is then the last
+        alone = not someone_else_runs()  # asked before the next look, which is then the last
         _let_go(news, deadline)
         news = News()
         news = _look(before)
@@ -120,16 +117,6 @@ def _judge(before: Snapshot, blamed: list[tuple[Any, Leak]]) -> list[Leak]:
     gc.collect()
     left = _look(before).identity
     return [leak.collected() if what.isdisjoint(left) else leak for what, leak in blamed]
-
-
-def _may_change(news: News) -> bool:
-    """Whether anything is left that could end, close or reap what there is, except the caller."""
-    return someone_else_runs() or not all(map(_is_zombie, news.children))
-
-
-def _is_zombie(pid: int) -> bool:
-    facts = process_facts(pid)
-    return facts is not None and facts.zombie
 
 
 # -- waiting, by the signals that things give when they end

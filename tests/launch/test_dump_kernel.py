@@ -252,6 +252,33 @@ def test_children_where_they_cannot_be_asked_for(monkeypatch: pytest.MonkeyPatch
         assert children() == {}
 
 
+@pytest.mark.usefixtures("without_proc")
+def test_rows_of_ps_that_are_short_of_a_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_kernel, "_PS", ("printf", "7 1 Ss+ a b\\n8 1 S\\n\\n"))
+
+    facts = process_facts(7)
+    assert facts is not None
+    assert (facts.parent, facts.state, facts.command) == (1, "S", "a b")
+    assert process_facts(8) is None
+
+
+def test_command_of_a_process_that_holds_locks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Reading it could last as long as the process is stuck in the kernel: here, until a writer opens the pipe."""
+    fake = tmp_path / "7"
+    fake.mkdir()
+    (tmp_path / "self").symlink_to(fake)
+    (fake / "stat").write_text("7 (stuck) D " + " ".join(["1"] * 30))
+    (fake / "comm").write_text("stuck\n")
+    (fake / "wchan").write_text("io_schedule")
+    os.mkfifo(fake / "cmdline")
+    monkeypatch.setattr(_kernel, "_PROC", str(tmp_path))
+
+    facts = process_facts(7)
+    assert facts is not None
+    assert facts.command == "[stuck]"
+    assert facts.doing == "in uninterruptible sleep (in io_schedule)"
+
+
 def test_process_with_a_confusing_name() -> None:
     script = "import sys; open('/proc/self/comm', 'w').write(') R 1 ('); print(flush=True); sys.stdin.read()"
     command = [sys.executable, "-I", "-S", "-c", script]

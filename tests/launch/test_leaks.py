@@ -21,8 +21,8 @@ from pathlib import Path
 
 import pytest
 
-from servertest._support import LeakFound
-from servertest.launch import _leaks
+from servertest._support import Deadline, LeakFound
+from servertest.launch import _leak_origins, _leaks
 from servertest.launch._leaks import (
     Leak,
     Snapshot,
@@ -83,10 +83,11 @@ def parked(name: str = "worker") -> Iterator[threading.Thread]:
 @contextmanager
 def child() -> Iterator[subprocess.Popen[bytes]]:
     """A process that lives until the block is left, or its input is closed."""
-    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(b"ready\n")
+        process.stdin.flush()
         assert process.stdout.readline() == b"ready\n"
         process.stdout.close()
         yield process
@@ -106,6 +107,12 @@ def when_waiting(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], obje
         monkeypatch.setattr(_leaks, "_let_go", act_first)
 
     return arrange
+
+
+@pytest.fixture
+def no_polling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits has to do so by a signal."""
+    monkeypatch.setattr(_leaks, "_breathe", lambda _: pytest.fail("it did not wait, and looks again"))
 
 
 # -- the good case
@@ -168,6 +175,7 @@ def test_thread(before: Snapshot, stack: ExitStack) -> None:
     assert "join()" in leak.advice
 
 
+@pytest.mark.usefixtures("no_polling")
 def test_thread_that_is_about_to_end(
     before: Snapshot, when_waiting: Callable[[Callable[[], object]], None]
 ) -> None:
@@ -293,6 +301,17 @@ def test_child_that_is_about_to_exit(
         assert process.returncode == 0
 
 
+def test_exits_are_awaited_without_reaping() -> None:
+    with child() as process:
+        start = time.monotonic()
+        _leaks._await_exits([process.pid, 2**22 + 1], Deadline(0.01, "no exit"))
+        assert time.monotonic() - start >= 0.01
+        assert process.stdin is not None
+        process.stdin.close()
+        _leaks._await_exits([process.pid], Deadline(10, "the exit"))
+        assert os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+
+
 def test_forked_child(tmp_path: Path) -> None:
     """In a process of its own, as forking one that has threads is frowned upon."""
     script = tmp_path / "forks.py"
@@ -363,6 +382,11 @@ def test_connection(stack: ExitStack) -> None:
 def test_descriptor(before: Snapshot, make: Callable[[], socket.socket], what: str) -> None:
     with make():
         assert only(wait_clean(before)).what.startswith(what)
+
+
+def test_two_of_a_sort_that_has_no_names(before: Snapshot) -> None:
+    with select.epoll(), select.epoll():
+        assert [leak.kind for leak in wait_clean(before)] == ["epoll", "epoll"]
 
 
 def test_udp_socket_that_is_bound(before: Snapshot) -> None:
@@ -487,6 +511,7 @@ def test_pending_task(stack: ExitStack) -> None:
     assert wait_clean(before) == []
 
 
+@pytest.mark.usefixtures("no_polling")
 def test_task_that_is_about_to_end(
     stack: ExitStack, when_waiting: Callable[[Callable[[], object]], None]
 ) -> None:
@@ -514,11 +539,13 @@ def test_inside_a_coroutine() -> None:
     async def test_body() -> list[str]:
         before = Snapshot.take()
         other = asyncio.create_task(asyncio.sleep(60))
-        kinds = [leak.kind for leak in wait_clean(before)]
+        kinds = [leak.kind for leak in wait_clean(before, 30)]
         other.cancel()
         return kinds
 
+    start = time.monotonic()
     assert asyncio.run(test_body()) == ["task"]
+    assert time.monotonic() - start < 15
 
 
 # -- paths
@@ -552,6 +579,14 @@ def test_path_that_is_watched(before: Snapshot) -> None:
         assert wait_clean(Snapshot.take()) == []
 
     assert wait_clean(before) == []
+
+
+def test_path_that_is_watched_and_is_no_socket_any_more(before: Snapshot) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "s"
+        path.touch()
+        watch_path(str(path))
+        assert wait_clean(before) == []
 
 
 # -- the rest of the interface
@@ -666,12 +701,14 @@ def test_no_trace_unless_asked_for(before: Snapshot) -> None:
 
 
 def test_a_trace_keeps_nothing_alive(before: Snapshot) -> None:
+    known = len(_leak_origins._makers)
     with trace_allocations():
         with open_here():
             pass
         with parked():
             pass
 
+    assert len(_leak_origins._makers) == known
     assert wait_clean(before) == []
 
 

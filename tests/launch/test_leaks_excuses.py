@@ -9,7 +9,6 @@ import multiprocessing.resource_tracker
 import os
 import socket
 import subprocess
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from types import SimpleNamespace
 import pytest
 
 from servertest.launch import _leak_excuses
+from servertest.launch._dump import frames_by_thread
 from servertest.launch._kernel import SocketFacts
 from servertest.launch._leaks import (
     Snapshot,
@@ -152,6 +152,30 @@ def test_threads_of_tools(before: Snapshot, file: str, raw: bool, expected: list
     assert wait_clean(before, 10) == []
 
 
+def test_who_else_could_still_close_something(monkeypatch: pytest.MonkeyPatch, before: Snapshot) -> None:
+    """Neither we ourselves, nor threads that have nothing to do with the test."""
+    of_the_runner = before.raw_threads - {threading.get_ident()}
+    frames = frames_by_thread
+    monkeypatch.setattr(
+        _leak_excuses,
+        "frames_by_thread",
+        lambda: {ident: frame for ident, frame in frames().items() if ident not in of_the_runner},
+    )
+    assert not _leak_excuses.someone_else_runs()
+
+    tool = start_in(f"{SITE}/execnet/gateway_base.py", raw=True)
+    assert not _leak_excuses.someone_else_runs()
+    others = threading.enumerate()
+    app = start_in("/app.py", raw=False)
+    assert _leak_excuses.someone_else_runs()
+    (thread,) = set(threading.enumerate()) - set(others)
+    register_own_thread(thread)
+    assert not _leak_excuses.someone_else_runs()
+    tool.set()
+    app.set()
+    assert wait_clean(before, 10) == []
+
+
 def test_a_job_on_a_pools_thread_is_a_leak(before: Snapshot) -> None:
     """Only idle workers of trio and anyio are excused."""
     begun, over = threading.Event(), threading.Event()
@@ -172,7 +196,7 @@ def test_a_job_on_a_pools_thread_is_a_leak(before: Snapshot) -> None:
 
 
 def test_timer_of_pytest_timeout(before: Snapshot) -> None:
-    from pytest_timeout import timeout_timer  # type: ignore[import-untyped]
+    from pytest_timeout import timeout_timer
 
     for function, expected in ((timeout_timer, []), (print, ["thread"])):
         timer = threading.Timer(60, function)
@@ -286,17 +310,17 @@ def test_helper_of_multiprocessing(monkeypatch: pytest.MonkeyPatch, before: Snap
         assert wait_clean(before) == []
 
 
-def test_redirected_standard_streams(before: Snapshot) -> None:
-    saved = os.dup(1)
-    with tempfile.TemporaryFile() as file:
-        os.dup2(file.fileno(), 1)
-        try:
-            found = {leak.what.split()[-1] for leak in compare(before, Snapshot.take())}
-        finally:
-            os.dup2(saved, 1)
-            os.close(saved)
+def test_redirected_standard_streams(before: Snapshot, tmp_path: Path) -> None:
+    saved, file = os.dup(1), os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT)
+    os.dup2(file, 1)
+    os.close(file)
+    try:
+        found = compare(before, Snapshot.take())
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
 
-    assert "1)" not in found
+    assert found == []
     assert wait_clean(before) == []
 
 
