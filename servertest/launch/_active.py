@@ -247,9 +247,14 @@ class ActivityBook:
             return []
         forced = [self.tell(activity) for activity in self.unfinished()]
         self.force()
-        self._idle.wait(FORCED_GRACE)
-        left = "could not be ended, and is left behind in a daemon thread"
-        return forced + [f"{activity.describe()}: {left}" for activity in self.unfinished()]
+        return forced
+
+    def left_behind(self) -> list[str]:
+        """Those that have not even ended when they were forced: a sentence for each."""
+        if not self.unfinished() or self._idle.wait(FORCED_GRACE):
+            return []
+        fate = "could not be ended, and is left behind in a daemon thread"
+        return [f"{activity.describe()}: {fate}" for activity in self.unfinished()]
 
     def force(self) -> None:
         """Shut down the connections of all that are left."""

@@ -138,6 +138,9 @@ class Errors(Sequence[HandlerError]):
 class ExpectedError:
     """The block of `Running.expects_error`.
 
+    An error that was there before the block counts as well, if nobody has claimed it: what a handler raises while the
+    test enters the block would otherwise be expected or not as luck has it.
+
     Attributes:
         error: The error that was claimed, once the block has ended.
     """
@@ -149,11 +152,9 @@ class ExpectedError:
         self._types = types
         self._match = match
         self._timeout = timeout
-        self._before: list[HandlerError] = []
         self.error: HandlerError | None = None
 
     def __enter__(self) -> Self:
-        self._before = list(self._errors)
         return self
 
     def __exit__(
@@ -162,7 +163,7 @@ class ExpectedError:
         if error is not None:
             return
         deadline = Deadline(self._timeout, "an expected error at the server")
-        self.error = self._errors.claim(self._is_wanted, deadline)
+        self.error = self._errors.claim(lambda one: one.is_a(self._types, self._match), deadline)
         if self.error is None:
             raise Mismatch(self._complaint())
 
@@ -171,9 +172,6 @@ class ExpectedError:
         """The exception that was claimed."""
         assert self.error is not None, "the block has not ended"
         return self.error.exception
-
-    def _is_wanted(self, error: HandlerError) -> bool:
-        return error.is_a(self._types, self._match) and not any(error is one for one in self._before)
 
     def _complaint(self) -> str:
         types = self._types if isinstance(self._types, tuple) else (self._types,)

@@ -167,6 +167,7 @@ class SocketServerServable:
         forced = self._book.drain(deadline) + self._end_children(deadline)
         if forced:
             forced += self._await(self._start(self.server.server_close, "server_close"))
+            forced += self._book.left_behind()
         else:
             self._call(self.server.server_close, "server_close")
         if self._shutdown is not None and not self._shutdown.wait(_rest(deadline)):
