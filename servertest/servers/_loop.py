@@ -182,15 +182,17 @@ class Timer:
     __slots__ = ("_loop", "callback", "when")
 
     def __init__(self, loop: Loop, when: float, callback: Callable[[], object]) -> None:
-        self._loop = loop
+        self._loop: Loop | None = loop
         self.when = when
         self.callback: Callable[[], object] | None = callback
 
     def cancel(self) -> None:
         """Do not make the call. Twice, or after the call, does nothing."""
-        if self.callback is not None:
+        # The loop is let go of, for it may end before this timer's time, and each would keep the other.
+        loop, self._loop = self._loop, None
+        if self.callback is not None and loop is not None:
             self.callback = None
-            self._loop._note_cancelled()
+            loop._note_cancelled()
 
 
 class _Seat:
