@@ -292,7 +292,9 @@ class Outbox(Wait):
         if not self.pending:
             self._channel.disarm(self._channel.write_on)
             self._wake(None)
-        elif moved:
+            return
+        self._channel.arm(self._channel.write_on)  # which sending may have changed, in TLS
+        if moved:
             self.is_stuck = False
             for task in self._waiting:
                 task.expect(task.limit)  # the limit is for a client that does not move
@@ -326,9 +328,8 @@ class Outbox(Wait):
     def _wake(self, error: OSError | None) -> None:
         waiting, self._waiting = self._waiting, []
         for task in waiting:
-            if task.wait is self:  # an earlier one may have closed it
-                task.resume(error)
-                error = error and type(error)(*error.args)
+            task.resume(error)
+            error = error and type(error)(*error.args)  # each its own, for each grows a traceback
 
 
 def make_channel(sock: Any, task: Task) -> Channel:

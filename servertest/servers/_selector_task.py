@@ -333,9 +333,9 @@ class Ready(Wait):
 
     def _on_ready(self, events: int) -> None:
         task = self._task
-        if task is not None:  # else it was forgotten in the same turn of the loop
-            self.forget(task)
-            task.resume()
+        assert task is not None
+        self.forget(task)
+        task.resume()
 
     def forget(self, task: Task) -> None:
         loop, self._loop, self._task = self._loop, None, None

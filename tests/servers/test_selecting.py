@@ -60,6 +60,15 @@ class Plain(Handler):
         self.wfile.write(b"HELLO\n")
 
 
+class Yielding(Handler):
+    """Lets the others have their turn."""
+
+    def handle(self) -> Iterator[Any]:
+        yield
+        yield from self.wfile.write((yield from self.rfile.readline()).upper())
+        yield
+
+
 class Lambda(Handler):
     """Returns what is to be waited for, as a short handler may."""
 
@@ -77,7 +86,7 @@ class Raw(SelectorRequestHandler):
         self.request.sendall(data.upper())
 
 
-READERS = [Upper, Generating, Iterating]
+READERS = [Upper, Generating, Iterating, Yielding]
 
 
 @pytest.mark.parametrize("handler", [*READERS, Plain, Lambda, Raw])
@@ -497,6 +506,19 @@ def test_errors_in_handle_request_go_to_handle_error() -> None:
         assert server.calls[-3:] == ["handle_error", "shutdown_request", "close_request"]
 
 
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit])
+def test_errors_after_a_wait_where_no_loop_runs(error: type[BaseException]) -> None:
+    finishes: list[str] = []
+
+    async def script(handler: Any, peer: socket.socket) -> None:
+        await handler.sleep(0.001)
+        raise error("later")
+
+    with pytest.raises(error, match="later"):
+        converse(script, noting(finishes, Handler))
+    assert finishes[-1] == "finish"
+
+
 def test_an_interruption_where_no_loop_runs_ends_the_handler() -> None:
     finishes: list[str] = []
 
@@ -513,6 +535,61 @@ def test_an_interruption_where_no_loop_runs_ends_the_handler() -> None:
     with pytest.raises(KeyboardInterrupt):
         converse(script, noting(finishes, Handler))
     assert finishes[-2:] == ["finally", "finish"]
+
+
+def test_a_handler_that_closes_its_connection_itself() -> None:
+    """The number of the descriptor may then be that of the next connection, which is left alone."""
+    closed = threading.Event()
+    numbers = []
+
+    class Closing(Handler):
+        async def handle(self) -> None:
+            line = await self.rfile.readline()
+            numbers.append(self.request.fileno())
+            if line == b"close\n":
+                self.request.close()
+                closed.set()
+                await self.readable(going_on)
+                return
+            await self.wfile.write(line)
+            while line := await self.rfile.readline():
+                await self.wfile.write(line)
+
+    going_on, go_on = socket.socketpair()
+    second = socket.socket()  # made now, so that it does not take the number itself
+    with going_on, go_on, second, serving(Witness(Closing)) as server, connect(server) as first:
+        first.sendall(b"close\n")
+        assert first.recv(100) == b""
+        assert closed.wait(LIMIT)
+        with second:
+            second.connect(server.server_address)
+            second.sendall(b"one\n")
+            assert second.recv(100) == b"one\n"
+            go_on.send(b"x")
+            assert ask(server, b"another\n") == b"another\n"
+            second.sendall(b"two\n")
+            assert second.recv(100) == b"two\n"
+    assert numbers[0] in numbers[1:]
+    assert server.errors == []
+
+
+def test_writing_to_a_connection_that_has_ended() -> None:
+    """Even if its handler's finish() closes nothing, as one may forget to call the original."""
+    ended: list[Handler] = []
+
+    class Careless(Handler):
+        def handle(self) -> None:
+            for other in ended:
+                with pytest.raises(ValueError, match="I/O operation on closed file"):
+                    other.wfile.write(b"late")
+            self.wfile.write(b"done\n")
+
+        def finish(self) -> None:
+            ended.append(self)
+
+    with serving(Witness(Careless)) as server:
+        assert [provoke(server), provoke(server)] == [b"done\n"] * 2
+    assert server.errors == []
 
 
 def test_a_handler_made_by_a_handler() -> None:

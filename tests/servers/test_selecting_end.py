@@ -121,6 +121,66 @@ def test_each_wait_outlives_the_loop() -> None:
             assert [len(read_all(client)) for client in found] == [4, 5_000_004, 4, 4]
 
 
+def test_what_was_waited_for_is_gone_when_the_next_loop_begins() -> None:
+    errors: queue.Queue[BaseException] = queue.Queue()
+    begun = threading.Event()
+    ours, theirs = socket.socketpair()
+
+    class Waiting(Handler):
+        async def handle(self) -> None:
+            begun.set()
+            try:
+                await self.readable(ours)
+            except OSError as error:
+                errors.put(error)
+
+    with theirs, SelectorTCPServer(("127.0.0.1", 0), Waiting) as server, connect(server) as client:
+        with serving_only(server):
+            assert begun.wait(LIMIT)
+        ours.close()
+        with serving_only(server):
+            assert client.recv(10) == b""
+            assert isinstance(errors.get(timeout=LIMIT), OSError)
+
+
+def test_a_handler_that_was_interrupted_by_a_signal_on_its_way() -> None:
+    """It waits for nothing then, so it cannot go on; server_close() ends it like the others."""
+    handler = patient()
+    server = Witness(handler)
+    with clients_of(server, 1) as found:
+        (task,) = server.__dict__["_SelectorMixIn__requests"].tasks
+        task.wait.forget(task)
+        task.wait = None  # where a KeyboardInterrupt leaves it that comes between two lines
+        with serving_only(server):
+            pass
+        server.server_close()
+        assert found[0].recv(100) == b""
+    assert handler.notes == ["GeneratorExit", "finally", "finish"]
+
+
+def test_closed_while_a_handler_gives_way_to_others() -> None:
+    begun = threading.Event()
+
+    class Giving(Patient):
+        async def handle(self) -> None:
+            begun.set()
+            try:
+                while True:
+                    await self.sleep(0)
+            finally:
+                self.notes.append("finally")
+
+    handler = patient(Giving)
+    server = Witness(handler)
+    with connect(server):
+        for _ in range(2):
+            with serving_only(server):
+                assert begun.wait(LIMIT)
+        server.server_close()
+    assert handler.notes == ["finally", "finish"]
+    assert server.errors == []
+
+
 def test_a_timeout_counts_the_time_between_two_loops() -> None:
     errors: queue.Queue[BaseException] = queue.Queue()
     begun = threading.Event()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import io
 import pickle
 import socket
@@ -260,7 +261,7 @@ def test_reads_as_a_file_reads(pieces: list[bytes], operations: list[tuple[str, 
 @pytest.mark.parametrize(
     "data",
     [b"some bytes", bytearray(b"some bytes"), memoryview(b"-some bytes-")[1:-1], array.array("I", [1, 2, 3])],
-    ids=repr,
+    ids=["bytes", "bytearray", "memoryview", "array"],
 )
 def test_whatever_holds_bytes_can_be_written(data: Any) -> None:
     async def script(handler: Any, peer: socket.socket) -> bytes:
@@ -461,6 +462,39 @@ def test_what_was_gathered_is_sent_at_the_end() -> None:
         Gatherer(ours, "the peer", None)
         ours.close()
         assert theirs.makefile("rb").read() == b"the end"
+
+
+def test_gathered_writes_to_a_client_that_has_gone() -> None:
+    """That is no error when the handler has finished."""
+
+    async def script(handler: Any, peer: socket.socket) -> None:
+        handler.wfile.write(b"anybody?")
+        peer.close()
+
+    converse(script, wbufsize=100)
+
+
+def test_closing_wfile_twice() -> None:
+    async def script(handler: Any, peer: socket.socket) -> bytes:
+        handler.wfile.write(b"last")
+        handler.wfile.close()
+        handler.wfile.close()
+        return peer.recv(100)
+
+    assert converse(script, wbufsize=100) == b"last"
+
+
+def test_writing_when_the_kernel_is_full_to_the_last_byte() -> None:
+    async def script(handler: Any, peer: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                handler.request.send(b"x")
+        fetcher = Fetcher(handler, peer)
+        await handler.wfile.write(b"y")
+        while not fetcher.got.endswith(b"y"):
+            await handler.sleep(0)
+
+    converse(script)
 
 
 def test_flush_waits_for_earlier_writes() -> None:

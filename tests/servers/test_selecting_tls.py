@@ -7,7 +7,7 @@ import gc
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
@@ -270,6 +270,60 @@ def test_where_no_loop_runs(contexts: Any) -> None:
     join(thread)
     server.server_close()
     assert server.errors == []
+
+
+class Contrary:
+    """An SSL socket that wants to write when it is to read, and the other way round, as for new keys."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.fileno = sock.fileno
+        self.wants: list[type[ssl.SSLError]] = []
+        self.done: list[str] = []
+
+    def _do(self, what: str) -> None:
+        if self.wants:
+            raise self.wants.pop(0)
+        self.done.append(what)
+
+    def recv(self, size: int) -> bytes:
+        self._do("recv")
+        return b"data"
+
+    def send(self, data: bytes) -> int:
+        self._do("send")
+        return min(len(data), 3)
+
+    def do_handshake(self) -> None:
+        self._do("do_handshake")
+
+
+class Limits:
+    timeout = LIMIT
+
+
+def test_openssl_wants_the_opposite() -> None:
+    from servertest.servers._selector_task import Task, run_alone
+    from servertest.servers._selector_tls import TLSChannel
+
+    ours, theirs = socket.socketpair()
+    contrary = Contrary(ours)
+
+    def life() -> Generator[Any, None, None]:
+        channel = task.channel = TLSChannel(contrary, task)
+        for wants in ([ssl.SSLWantWriteError, ssl.SSLWantReadError], [ssl.SSLWantWriteError]):
+            contrary.wants = list(wants)
+            theirs.send(b"x")
+            yield from channel.shake_hands()
+            contrary.wants = list(wants)
+            assert (yield from channel.receive(10)) == b"data"
+            contrary.wants = [ssl.SSLWantReadError, *wants]
+            yield from channel.put(b"12345678")
+        channel.close()
+
+    with ours, theirs:
+        task = Task(life(), Limits(), "client")
+        run_alone(task)
+    assert contrary.done == ["do_handshake", "recv", "send", "send", "send"] * 2
 
 
 def test_nothing_is_left_for_the_garbage_collector(contexts: Any) -> None:

@@ -284,6 +284,8 @@ def test_one_timer_serves_many_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     limits.timeout = None
     task.resume()
     assert task.deadline is None
+    clock.ring(clock.timers[-1] if clock.timers[-1].callback else clock.call_at(12.0, task._ring))
+    assert wait.expired == [11.0]
     limits.timeout = 1.0
     task.resume()
     task.resume(error=ValueError())
