@@ -1,14 +1,53 @@
-"""Put any server up, reach it, and take it down again without a trace."""
+"""Put any server up, reach it, and take it down again without a trace.
 
+The leak guard and the hang dump are loaded when they are first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._command_target import *
+from ._dump import *
 from ._errors import *
 from ._host import *
 from ._kinds import *
 from ._launch import *
+from ._leaks import *
 from ._running import *
 from ._targets import *
 
+if TYPE_CHECKING:
+    from ._dump import *
+    from ._leaks import *
+
+_DUMP = (
+    "describe_children",
+    "describe_sockets",
+    "describe_tasks",
+    "describe_threads",
+    "hang_dump",
+    "watch_loop",
+)
+_LEAKS = (
+    "Leak",
+    "Snapshot",
+    "compare",
+    "no_leaks",
+    "register_own_fd",
+    "register_own_pid",
+    "register_own_thread",
+    "render_leaks",
+    "trace_allocations",
+    "unregister_own_fd",
+    "unregister_own_pid",
+    "wait_clean",
+    "watch_path",
+)
+
 __all__ = (
     "AsyncioTarget",
+    "CommandTarget",
     "Concurrency",
     "Errors",
     "ExpectedError",
@@ -20,16 +59,38 @@ __all__ = (
     "HostName",
     "InstanceTarget",
     "Kind",
+    "Leak",
     "Observer",
     "Plan",
     "Running",
     "Servable",
     "ServerClassTarget",
     "Setup",
+    "Snapshot",
     "Target",
     "Unavailable",
     "UnknownKind",
     "WsgiTarget",
+    "_dump",
+    "_leaks",
+    "compare",
+    "describe_children",
+    "describe_sockets",
+    "describe_tasks",
+    "describe_threads",
+    "hang_dump",
     "kinds",
     "launch",
+    "no_leaks",
+    "register_own_fd",
+    "register_own_pid",
+    "register_own_thread",
+    "render_leaks",
+    "target_for",
+    "trace_allocations",
+    "unregister_own_fd",
+    "unregister_own_pid",
+    "wait_clean",
+    "watch_loop",
+    "watch_path",
 )

@@ -41,7 +41,6 @@ __all__ = (
     "ServerClassTarget",
     "WsgiTarget",
     "target_for",
-    "title_of",
 )
 
 
