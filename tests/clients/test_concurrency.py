@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import socket
 import threading
@@ -175,6 +176,41 @@ def test_a_descriptor_is_not_closed_under_a_wait() -> None:
             with pytest.raises(UsageError, match="is closed"):
                 await reading
             assert client.socket.fileno() == -1
+
+    run(main())
+
+
+def test_closing_ends_a_wait_even_where_shutdown_does_not() -> None:
+    """As for an unconnected datagram socket on macOS."""
+
+    class Unmoved(socket.socket):
+        def shutdown(self, how: int) -> None:
+            raise OSError(errno.ENOTCONN, "not connected")
+
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            client = AsyncStreamClient(Unmoved(fileno=ours.detach()))
+            reading = asyncio.create_task(client.readline())
+            await until_waiting(client)
+            await client.close()
+            with pytest.raises(UsageError, match="is closed"):
+                await reading
+
+    run(main())
+
+
+def test_a_loop_watches_a_socket_only_while_somebody_waits() -> None:
+    async def main() -> None:
+        async with connected() as (client, peer):
+            peer.sendall(b"x")
+            assert await client.read_some() == b"x"
+            await client.send_all(b"y")
+            with pytest.raises(DeadlineExceeded):
+                await client.read_some(timeout=0)
+            loop = asyncio.get_running_loop()
+            assert not loop.remove_reader(client.socket)
+            assert not loop.remove_writer(client.socket)
 
     run(main())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import ssl
@@ -13,7 +14,7 @@ import pytest
 import trustme
 
 from servertest._support import DeadlineExceeded, PeerClosed, PeerReset, UsageError, hard_reset
-from servertest.clients import ReceiveBuffer, StreamClient
+from servertest.clients import AsyncStreamClient, ReceiveBuffer, StreamClient
 from servertest.clients._tls import TlsSession
 
 from ._twins import PATIENCE, Background, Threads, Twin
@@ -260,6 +261,29 @@ def test_a_server_that_stalls(twin: Twin, listen: Listen, client_context: ssl.SS
     address = listen().getsockname()  # the kernel accepts, nobody answers
     with pytest.raises(DeadlineExceeded, match=r"^waited 0\S* s for the TLS handshake with 127"):
         twin.connect(address, tls=client_context, timeout=0.05)
+
+
+def test_the_handshake_has_what_connecting_left_of_the_time(
+    listen: Listen, client_context: ssl.SSLContext
+) -> None:
+    given: list[float | None] = []
+
+    class Sync(StreamClient):
+        def start_tls(self, *_: object, timeout: float | None = None) -> None:
+            given.append(timeout)
+
+    class Asynchronous(AsyncStreamClient):
+        async def start_tls(self, *_: object, timeout: float | None = None) -> None:
+            given.append(timeout)
+
+    async def main() -> None:
+        await (await Asynchronous.connect(address, tls=client_context, timeout=5)).close()
+
+    address = listen().getsockname()
+    Sync.connect(address, tls=client_context, timeout=5).close()
+    asyncio.run(main())
+    assert len(given) == 2
+    assert all(seconds is not None and 0 < seconds < 5 for seconds in given)
 
 
 @pytest.mark.parametrize(
