@@ -8,12 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._command_target import *
-from ._dump import *
 from ._errors import *
 from ._host import *
 from ._kinds import *
 from ._launch import *
-from ._leaks import *
 from ._running import *
 from ._targets import *
 
@@ -71,8 +69,6 @@ __all__ = (
     "Unavailable",
     "UnknownKind",
     "WsgiTarget",
-    "_dump",
-    "_leaks",
     "compare",
     "describe_children",
     "describe_sockets",
@@ -94,3 +90,19 @@ __all__ = (
     "watch_loop",
     "watch_path",
 )
+
+_LATE = dict.fromkeys(_DUMP, "_dump") | dict.fromkeys(_LEAKS, "_leaks")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})
