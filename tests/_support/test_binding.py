@@ -83,6 +83,7 @@ def test_a_dual_stack_socket_takes_both(host: str) -> None:
 @ipv6
 def test_an_ipv6_socket_takes_ipv6_only() -> None:
     with bound_socket("stream", "inet6") as server, pytest.raises(ConnectionRefusedError):
+        assert server.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
         connected("stream", ("127.0.0.1", server.getsockname()[1]))
 
 
@@ -234,9 +235,12 @@ def test_a_refused_address_refuses_and_cannot_be_taken(transport: Transport, fam
 
 
 @ipv6
-def test_a_refused_dual_stack_address_refuses_ipv4_as_well() -> None:
-    with refused_address("stream", "dual") as address, pytest.raises(ConnectionRefusedError):
-        refusal_from("stream", ("127.0.0.1", address[1]))
+def test_a_refused_dual_stack_address_refuses_ipv4_as_well_and_holds_it() -> None:
+    with refused_address("stream", "dual") as address:
+        with pytest.raises(ConnectionRefusedError):
+            refusal_from("stream", ("127.0.0.1", address[1]))
+        with pytest.raises(AddressInUse):
+            bound_socket("stream", "inet", address=("127.0.0.1", address[1]))
 
 
 def test_a_refused_path_may_be_in_a_directory_of_the_callers(directory: SocketDirectory) -> None:
