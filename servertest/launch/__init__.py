@@ -1,10 +1,15 @@
 """Put any server up, reach it, and take it down again without a trace.
 
 The leak guard and the hang dump are loaded when they are first asked for.
+
+`servertest.launch` is this package, and by that name people call the function, too. Which of the two the name stands for would depend on who has
+imported what before; so the package can be called, and is then the function.
 """
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ._command_target import *
@@ -106,3 +111,11 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_LATE})
+
+
+class _Package(ModuleType):
+    def __call__(self, *arguments: Any, **keywords: Any) -> Running:
+        return launch(*arguments, **keywords)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -164,7 +164,7 @@ _ALLOWED: dict[str, tuple[str, ...]] = {
 
 
 def _snake(name: str) -> str:
-    words = name.replace("TCP", "Tcp").replace("UDP", "Udp").replace("PreFork", "Prefork")
+    words = name.replace("TCP", "Tcp").replace("UDP", "Udp")
     return "".join(f"_{c.lower()}" if c.isupper() else c for c in words).lstrip("_")
 
 

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 __all__ = ("Running", "Setup")
 
+#: A failing test shows its own line, not ours.
+__tracebackhide__ = True
+
 #: Seconds that a handler may go on with a client of ours that the test has left open, before that client is closed.
 _CLIENT_GRACE = 0.25
 

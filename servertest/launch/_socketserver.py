@@ -48,6 +48,8 @@ class SocketServerServable:
         self._pid = os.getpid()
         self._thread: threading.Thread | None = None
         self._shutdown: Latch | None = None
+        #: Set when the loop holds all that it will hold, so that nothing of it appears after `start` has returned.
+        self.settled = threading.Event()
         self._instrument = Instrument(server, self._book, self._handshake(plan))
         self._prepare_threads()
         if plan.kind.transport == "datagram":
@@ -91,16 +93,28 @@ class SocketServerServable:
 
     def _serve_forever(self) -> None:
         if is_ours(self.server):
+            self._set_when_started()
             self.server.serve_forever()
         elif InterruptibleListener.possible(getattr(self.server, "socket", None)):
             assert self._wakeup is not None
             self._listener = InterruptibleListener(self.server.socket, self._wakeup)
             self.server.fileno = self._listener.fileno
+            self.settled.set()
             self.server.serve_forever()
-        elif method_of(self.server, "serve_forever") == "BaseServer":
-            self.server.serve_forever(poll_interval=_POLL_INTERVAL)
         else:
-            self.server.serve_forever()
+            self.settled.set()
+            own = method_of(self.server, "serve_forever") != "BaseServer"
+            self.server.serve_forever(**({} if own else {"poll_interval": _POLL_INTERVAL}))
+
+    def _set_when_started(self) -> None:
+        server, started = self.server, self.server._servertest_started
+
+        def note(loop: Any) -> None:
+            server.__dict__.pop("_servertest_started", None)
+            started(loop)
+            self.settled.set()
+
+        server._servertest_started = note
 
     def _take_sigterm(self) -> Any:
         """Let children that the server forks end their input at SIGTERM; they inherit the handler.

@@ -69,6 +69,14 @@ class ThreadHost:
         except BaseException:
             self._servable.close(Deadline(0, "a server that never ran"))
             raise
+        settled = getattr(self._servable, "settled", None)
+        if settled is not None:
+            self._settle(settled, Deadline(plan.timeout, "the loop to begin"))
+
+    def _settle(self, settled: threading.Event, deadline: Deadline) -> None:
+        # Clients need not wait for it; whoever counts descriptors does.
+        if not settled.wait(deadline.remaining()):
+            deadline.check()
 
     def _run(self) -> None:
         try:
@@ -76,6 +84,9 @@ class ThreadHost:
         except BaseException as error:  # noqa: BLE001 - carried to the test
             self._report(error, "serving loop")
         finally:
+            settled = getattr(self._servable, "settled", None)
+            if settled is not None:
+                settled.set()  # a loop that never began, or that nobody can look into
             if self._closer.acquire(blocking=False):
                 self._close(self._deadline or Deadline(self._patience, "the handlers to end"))
 

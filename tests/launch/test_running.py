@@ -298,3 +298,13 @@ def test_a_failed_start_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr("threading.Thread.start", lambda self: (_ for _ in ()).throw(RuntimeError("no thread")))
         launch(Upper, "UnixStreamServer")
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_the_package_can_be_called_by_the_functions_name() -> None:
+    import servertest
+
+    # By now the attribute is the package, which importing it has put there.
+    package: Any = __import__("sys").modules["servertest.launch"]
+    for call in (package, package.launch, servertest.launch):
+        with call(Upper) as running:
+            echo(running)
