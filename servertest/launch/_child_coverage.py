@@ -53,7 +53,7 @@ def measurement_options() -> dict[str, Any] | None:
 
 
 class Measurement:
-    """Coverage of this process, and of each process forked from it."""
+    """Coverage of this process and of those forked from it."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._options = options
@@ -61,12 +61,7 @@ class Measurement:
         self._exit = os._exit
 
     def start(self) -> None:
-        """Begin; from here on every fork begins its own."""
-        self._begin()
-        os.register_at_fork(after_in_child=self._begin_again)
-        os._exit = self._save_and_exit
-
-    def _begin(self) -> None:
+        """Begin. Processes that this one forks go on measuring: coverage.py notices, and gives them files of their own."""
         import coverage
 
         self._coverage = coverage.Coverage(
@@ -80,10 +75,7 @@ class Measurement:
             "run:disable_warnings", ["no-data-collected", "module-not-imported", "module-not-measured"]
         )
         self._coverage.start()
-
-    def _begin_again(self) -> None:
-        self._coverage.stop()  # what was measured before the fork is the parent's to save
-        self._begin()
+        os._exit = self._save_and_exit
 
     def save(self) -> None:
         """Stop, and write the data file."""

@@ -159,3 +159,10 @@ def wait_for_end(pid: int) -> bool:
         return bool(poll.poll(SOON * 1000))
     finally:
         os.close(fd)
+
+
+def wait_for_output(server: Launched, word: bytes) -> None:
+    """Wait until the server has printed something."""
+    process = server.host._process
+    assert process is not None
+    assert process.wait(lambda: word in process.output.getvalue(), Deadline(SOON, "some output"))

@@ -6,9 +6,11 @@ import dataclasses
 import gc
 import importlib.util
 import os
+import signal
 import socket
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,14 @@ import pytest
 from servertest import servers
 from servertest._support import AddressInUse, Deadline, RemoteError, SocketDirectory, UsageError, bound_socket
 from servertest.clients import StreamClient, connect
+from servertest.launch import _process_stacks
 from servertest.launch._host import Plan
 from servertest.launch._kinds import Kind
 from servertest.launch._process import ProcessHost
 from servertest.launch._targets import AsyncioTarget, FunctionTarget, HandlerTarget, WsgiTarget
+from servertest.launch._zygote import shutdown_zygote
 
-from ._process_helpers import SOON, Ear, Launched, Stop, launch, running, wait_for_end
+from ._process_helpers import SOON, Ear, Launched, Stop, launch, running, wait_for_end, wait_for_output
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
@@ -199,9 +203,7 @@ def test_a_warning_about_a_fork_would_have_been_seen() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         server = launch(fork_with_a_thread)
-        process = server.host._process
-        assert process is not None
-        assert process.wait(lambda: b"forked" in process.output.getvalue(), Deadline(SOON, "the fork"))
+        wait_for_output(server, b"forked")
         assert "DeprecationWarning: This process" in stop_and_read(server)
 
 
@@ -254,10 +256,14 @@ def test_surroundings_are_those_at_the_launch(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_module_written_a_moment_ago_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the zygote has looked into the directory, and its time stamp does not tell that there is something new."""
     monkeypatch.syspath_prepend(str(tmp_path))
+    shutdown_zygote()
     with running(EvalHandler, "TCPServer+process"):
         pass
+    before = tmp_path.stat()
     (tmp_path / "servertest_new_module.py").write_text("VALUE = 42\n")
+    os.utime(tmp_path, ns=(before.st_atime_ns, before.st_mtime_ns))
     with running(EvalHandler, "TCPServer+process") as server, server.connect() as client:
         assert ask(client, b"__import__('servertest_new_module').VALUE") == b"42"
 
@@ -538,6 +544,32 @@ def test_a_dump_shows_stacks_of_the_server_and_of_its_children_and_the_output() 
         assert dump.count("in serve_forever") == 2
         assert "_zygote_main" not in dump
         assert "its output:\nwaiting" in dump
+
+
+def test_the_end_of_the_stacks_is_known_and_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_process_stacks, "SILENCE", 30.0)
+    monkeypatch.setattr(_process_stacks, "ANSWER", 30.0)
+
+    def serve(plan: Plan, stopped: Stop) -> None:
+        print("serving")
+        stopped.wait()
+
+    with running(serve) as server:
+        wait_for_output(server, b"serving")
+        began = time.monotonic()
+        assert "in serve" in server.host.dump()
+        assert time.monotonic() - began < 20
+
+
+def test_stacks_are_read_as_well_if_the_server_takes_the_wakeup_descriptor() -> None:
+    def deaf(plan: Plan, stopped: Stop) -> None:
+        signal.set_wakeup_fd(-1)
+        print("deaf")
+        stopped.wait()
+
+    with running(deaf) as server:
+        wait_for_output(server, b"deaf")
+        assert "in deaf" in server.host.dump()
 
 
 # -- starting, stopping, starting again

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from servertest import servers
-from servertest._support import Deadline, DeadlineExceeded
+from servertest._support import DeadlineExceeded
 from servertest.launch import _process, _process_run, _process_stacks
 from servertest.launch._host import Plan
 from servertest.launch._process_exit import ProcessDied
 from servertest.launch._process_group import group_members
 from servertest.launch._zygote import the_zygote
 
-from ._process_helpers import SOON, Launched, Stop, launch, running, wait_for_end
+from ._process_helpers import SOON, Stop, launch, running, wait_for_end, wait_for_output
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
@@ -49,12 +49,6 @@ def ignore_and(then: object) -> object:
         then(plan, stopped)  # type: ignore[operator]
 
     return ignoring
-
-
-def wait_for_output(server: Launched, word: bytes) -> None:
-    process = server.host._process
-    assert process is not None
-    assert process.wait(lambda: word in process.output.getvalue(), Deadline(SOON, "some output"))
 
 
 def only(problems: list[str]) -> str:
@@ -356,8 +350,12 @@ def test_a_stop_while_the_server_begins_is_not_missed() -> None:
             return Scripted(plan, lambda plan, stopped: stopped.wait())
 
     server = launch(Slow())
-
+    process = server.host._process
+    assert process is not None
+    assert process.wait_for_end(SOON)
     assert server.stop() == []
+
+    assert list(server.ear.errors) == []
 
 
 def test_a_forked_process_does_not_take_sigterm_for_the_servers() -> None:

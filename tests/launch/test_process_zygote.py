@@ -37,6 +37,10 @@ def test_one_zygote_forks_all_servers() -> None:
     assert parents == zygote_pids() == {the_zygote().pid}
 
 
+def test_ctrl_c_is_not_for_it() -> None:
+    assert os.getsid(the_zygote().pid) == the_zygote().pid
+
+
 def test_it_is_no_leak() -> None:
     shutdown_zygote()
     with no_leaks():
@@ -165,8 +169,10 @@ def test_it_ends_even_if_a_fork_of_the_tests_process_lives_on() -> None:
     """The fork holds copies of all lines to the zygote, which therefore never sees the end of them."""
     end = "\n".join(
         (
-            "pid = os.fork()",
-            "if pid == 0: time.sleep(1000)",
+            "import ctypes",
+            "libc = ctypes.PyDLL(None)",
+            "pid = libc.fork()  # which Python does not hear of, as it does not hear of a C library's",
+            "if pid == 0: libc.sleep(1000)",
             "print(pid, flush=True)",
             "os.kill(os.getpid(), 9)",
         )
