@@ -422,7 +422,7 @@ def _children_by_task() -> dict[int, int]:
     return found
 
 
-_strangers: tuple[int, frozenset[int]] = (0, frozenset())
+_strangers: tuple[int, frozenset[str]] = (0, frozenset())
 
 
 def _children_by_parent() -> dict[int, int]:
@@ -433,13 +433,13 @@ def _children_by_parent() -> dict[int, int]:
     global _strangers  # a cache; the pair is replaced whole, so threads need no lock
     me = os.getpid()
     known = _strangers[1] if _strangers[0] == me != 1 else frozenset()
+    names = frozenset(os.listdir(_PROC))
     found = {}
-    alive = {int(name) for name in os.listdir(_PROC) if name.isdecimal()}
-    for pid in alive - known:
-        facts = _parent_and_start(pid)
+    for name in names - known:
+        facts = _parent_and_start(int(name)) if name.isdecimal() else None
         if facts is not None and facts[0] == me:
-            found[pid] = facts[1]
-    _strangers = (me, frozenset(alive.difference(found)))
+            found[int(name)] = facts[1]
+    _strangers = (me, names.difference(map(str, found)))
     return found
 
 
