@@ -43,6 +43,7 @@ class AsyncioServable:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end: asyncio.Event | None = None
         self._ended = threading.Event()
+        self.settled = threading.Event()  # as for socket servers
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def _open_socket(self, listener: socket.socket) -> socket.socket:
@@ -75,6 +76,7 @@ class AsyncioServable:
             return
         server = await self._start()
         self.server = server
+        self.settled.set()
         if not self._book.stopping:
             await self._end.wait()
         server.close()

@@ -92,29 +92,36 @@ class SocketServerServable:
                 signal.signal(signal.SIGTERM, previous)
 
     def _serve_forever(self) -> None:
-        if is_ours(self.server):
+        own = method_of(self.server, "serve_forever") != "BaseServer"
+        if is_ours(self.server) and not own:
             self._set_when_started()
             self.server.serve_forever()
-        elif InterruptibleListener.possible(getattr(self.server, "socket", None)):
-            assert self._wakeup is not None
-            self._listener = InterruptibleListener(self.server.socket, self._wakeup)
-            self.server.fileno = self._listener.fileno
-            self.settled.set()
-            self.server.serve_forever()
-        else:
-            self.settled.set()
-            own = method_of(self.server, "serve_forever") != "BaseServer"
-            self.server.serve_forever(**({} if own else {"poll_interval": _POLL_INTERVAL}))
+            return
+        wakes = is_ours(self.server) or self._make_interruptible()
+        self.settled.set()
+        self.server.serve_forever(**({} if own or wakes else {"poll_interval": _POLL_INTERVAL}))
+
+    def _make_interruptible(self) -> bool:
+        """Have the standard module's loop wait for the stop as well; whether that is possible."""
+        listener = getattr(self.server, "socket", None)
+        if not InterruptibleListener.possible(listener):
+            return False
+        assert self._wakeup is not None
+        self._listener = InterruptibleListener(listener, self._wakeup)
+        self.server.fileno = self._listener.fileno
+        return True
 
     def _set_when_started(self) -> None:
-        server, started = self.server, self.server._servertest_started
+        """Learn from the server that its loop has opened what it needs."""
+        name = "_servertest_started"
+        server, started = self.server, getattr(self.server, name)
 
         def note(loop: Any) -> None:
-            server.__dict__.pop("_servertest_started", None)
+            vars(server).pop(name, None)
             started(loop)
             self.settled.set()
 
-        server._servertest_started = note
+        setattr(server, name, note)
 
     def _take_sigterm(self) -> Any:
         """Let children that the server forks end their input at SIGTERM; they inherit the handler.

@@ -69,14 +69,18 @@ class ThreadHost:
         except BaseException:
             self._servable.close(Deadline(0, "a server that never ran"))
             raise
-        settled = getattr(self._servable, "settled", None)
-        if settled is not None:
-            self._settle(settled, Deadline(plan.timeout, "the loop to begin"))
+        if (settled := self._settled) is not None:
+            # Clients need not wait for it; but whoever counts descriptors must not find more of them later.
+            begun = Deadline(plan.timeout, f"the loop of {title_of(plan.target, plan.kind)} to begin")
+            if not settled.wait(begun.remaining()):
+                error = begun.exceeded(note=self.dump())
+                self.stop(Deadline(0, "a loop that does not begin"))
+                raise error
 
-    def _settle(self, settled: threading.Event, deadline: Deadline) -> None:
-        # Clients need not wait for it; whoever counts descriptors does.
-        if not settled.wait(deadline.remaining()):
-            deadline.check()
+    @property
+    def _settled(self) -> threading.Event | None:
+        """Set by servables that open descriptors when they begin to serve."""
+        return getattr(self._servable, "settled", None)
 
     def _run(self) -> None:
         try:
@@ -84,8 +88,7 @@ class ThreadHost:
         except BaseException as error:  # noqa: BLE001 - carried to the test
             self._report(error, "serving loop")
         finally:
-            settled = getattr(self._servable, "settled", None)
-            if settled is not None:
+            if (settled := self._settled) is not None:
                 settled.set()  # a loop that never began, or that nobody can look into
             if self._closer.acquire(blocking=False):
                 self._close(self._deadline or Deadline(self._patience, "the handlers to end"))

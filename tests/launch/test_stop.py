@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from servertest import servers
-from servertest._support import HandlerFailed, StillRunning
+from servertest._support import DeadlineExceeded, HandlerFailed, StillRunning
 from servertest.launch import FactoryTarget, Kind, kinds, launch
 
 from ._handlers import Upper, echo, handler_for
@@ -320,8 +320,11 @@ def test_a_server_close_that_hangs_is_left_behind(release: threading.Event) -> N
             echo(running)
 
 
-def test_a_serve_forever_that_cannot_be_stopped_is_left_behind(release: threading.Event) -> None:
-    class Stubborn(socketserver.TCPServer):
+@pytest.mark.parametrize("base", [socketserver.TCPServer, servers.TCPServer], ids=["standard", "ours"])
+def test_a_serve_forever_that_cannot_be_stopped_is_left_behind(
+    base: type[Any], release: threading.Event
+) -> None:
+    class Stubborn(base):  # type: ignore[misc]
         def serve_forever(self, poll_interval: float = 0.5) -> None:
             release.wait(20)
 
@@ -394,6 +397,16 @@ def test_an_event_loop_that_is_blocked_is_left_behind(release: threading.Event) 
     with pytest.raises(StillRunning, match="event loop did not end"):
         with launch(block, timeout=0.05) as running:
             running.connect().read_exactly(1)
+
+
+def test_a_loop_that_does_not_begin(release: threading.Event) -> None:
+    class Slow(servers.TCPServer):
+        def _servertest_selector(self) -> Any:
+            release.wait(20)
+            return super()._servertest_selector()
+
+    with pytest.raises(DeadlineExceeded, match=r"the loop of Slow to begin[\s\S]*release\.wait"):
+        launch(Slow, Upper, timeout=0.05)
 
 
 def test_a_stop_that_does_not_return(release: threading.Event) -> None:
