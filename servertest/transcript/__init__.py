@@ -1,13 +1,22 @@
-"""The record of what passed between clients and servers, its text form, and the exchanges that are read from it."""
+"""The record of what passed between clients and servers, its text form, and the exchanges that are read from it.
+
+The text form is loaded when it is first asked for: most servers are put up, observed and stopped without it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from ._conversation import *
 from ._events import *
-from ._exchanges import *
-from ._expected import *
 from ._recorder import *
 from ._transcript import *
-from ._wire_error import *
-from ._wire_form import *
+
+if TYPE_CHECKING:
+    from ._exchanges import *
+    from ._expected import *
+    from ._wire_error import *
+    from ._wire_form import *
 
 __all__ = (
     "Close",
@@ -47,3 +56,39 @@ __all__ = (
     "read_wire",
     "write_wire",
 )
+
+_LATER = {
+    "Disconnect": "_exchanges",
+    "Exchange": "_expected",
+    "Expect": "_exchanges",
+    "ExpectEof": "_exchanges",
+    "ExpectReset": "_exchanges",
+    "Expected": "_expected",
+    "FinishSending": "_exchanges",
+    "Place": "_wire_error",
+    "Script": "_exchanges",
+    "Send": "_exchanges",
+    "Step": "_exchanges",
+    "WireSyntaxError": "_wire_error",
+    "dump_wire": "_wire_form",
+    "load_exchanges": "_exchanges",
+    "matches": "_expected",
+    "parse_exchanges": "_exchanges",
+    "parse_wire": "_wire_form",
+    "read_wire": "_wire_form",
+    "write_wire": "_wire_form",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import Any, TypeAlias
 
 from ._events import Close, Connect, Direction, Failure, Gap, HalfClose, Note
@@ -261,6 +260,8 @@ _VALUE_WANTED = 'bytes were expected: "text", [68 65 78], or /a regular expressi
 
 
 def _unknown(verb: str) -> str:
+    from difflib import get_close_matches
+
     verbs = [*VERBS, "connect", "peer", "wire"]
     near = get_close_matches(verb.lower(), verbs, 1)
     meant = f"; did you mean {near[0]}?" if near else f": there are {', '.join(sorted(verbs))}, > and <"

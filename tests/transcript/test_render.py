@@ -118,6 +118,8 @@ def test_of_many_connections_the_telling_ones_are_shown() -> None:
     for _ in range(100):
         number = transcript.connect(CLIENT, SERVER)
         transcript.data(number, "upstream", b"x")
+        transcript.data(number, "downstream", b"y")
+        transcript.data(number, "upstream", b"z")
         if number == 30:
             transcript.failure(number, "handle", ValueError("odd"))
         if number == 40:
@@ -127,6 +129,8 @@ def test_of_many_connections_the_telling_ones_are_shown() -> None:
     assert len(lines) <= 24
     assert [line.split()[0] for line in lines if line.startswith("#")] == ["#30", "#40", "#50", "#99", "#100"]
     assert lines[-1] == "and 95 more (95 closed by the client (FIN))"
+    for most in range(10, 80):
+        assert len(transcript.render(max_lines=most).splitlines()) <= most
 
 
 def test_large_data_is_cut_in_the_middle() -> None:

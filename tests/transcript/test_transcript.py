@@ -183,6 +183,31 @@ def test_waiting_ends_when_the_last_thing_comes(transcript: Transcript) -> None:
     assert waiting.is_set()
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        Data(1.0, 1, "upstream", b"x"),
+        Datagram(1.0, 2, "upstream", b"x", CLIENT),
+        Gap(1.0, 1, "upstream", 1),
+        Note(1.0, 0, "x"),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_every_event_is_looked_at(transcript: Transcript, last: Event) -> None:
+    looked = threading.Semaphore(0)
+
+    def seen(record: Transcript) -> bool:
+        looked.release()
+        return bool(record.events)
+
+    with ThreadPoolExecutor(1) as pool:
+        waiter = pool.submit(transcript.wait_for, until=seen)
+        assert looked.acquire(timeout=5)
+        transcript.add(last)
+        assert looked.acquire(timeout=2)
+        waiter.result(timeout=2)
+
+
 def test_waiting_for_what_is_there_takes_no_time(transcript: Transcript) -> None:
     transcript.connect(CLIENT, SERVER)
     transcript.wait_for(connections=1, timeout=0)
@@ -351,4 +376,5 @@ def test_errors_are_described_even_if_they_cannot_describe_themselves() -> None:
     assert name.endswith("BadError")
     assert "__str__ raised KeyError" in message
     assert "BadError" in text
+    assert len(describe_error(ValueError("x" * 1_000_000))[1]) == 100_000
     assert describe_error(ValueError("x")) == ("ValueError", "x", "ValueError: x\n")

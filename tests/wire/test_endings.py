@@ -261,6 +261,13 @@ import os, socket, sys
 from servertest.transcript import RemoteRecorder
 from servertest.wire import observe
 
+def fork_and_close():
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    sock.close()
+
 story = []
 recorder = RemoteRecorder(lambda event: story.append(type(event).__name__ + str(getattr(event, "by", ""))))
 ours, theirs = socket.socketpair()
@@ -293,8 +300,19 @@ os.write(1, b" " + repr(story[1:]).encode())
             "import threading; t = threading.Thread(target=sock.close); t.start(); t.join()",
             "['Data'] ['Closeserver']",
         ),
+        (
+            "pass",
+            "import threading; t = threading.Thread(target=fork_and_close); t.start(); t.join()",
+            "['Data'] ['Closeserver']",
+        ),
     ],
-    ids=["forking server", "forking server, orderly", "the parent ends it", "another thread ends it"],
+    ids=[
+        "forking server",
+        "forking server, orderly",
+        "the parent ends it",
+        "another thread ends it",
+        "another thread that has forked ends it",
+    ],
 )
 def test_a_connection_goes_on_in_the_child(child: str, parent: str, told: str) -> None:
     script = FORK.format(child=child, parent=parent)

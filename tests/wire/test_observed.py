@@ -184,6 +184,18 @@ def test_the_timeout_of_sendall_limits_the_whole_of_it(pair: Pair) -> None:
     assert "a write had timed out" in str(pair.transcript.events[-2])
 
 
+def test_the_timeout_of_sendall_is_over_even_if_there_is_room(
+    tcp: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the standard module: a reader that always takes a little cannot draw it out."""
+    clock = iter([0.0, 1.0, 6.0])
+    monkeypatch.setattr("servertest.wire._observing.monotonic", lambda: next(clock))
+    tcp.server.settimeout(5.0)
+    with pytest.raises(TimeoutError, match=r"^timed out$"):
+        tcp.server.sendall(bytes(300_000))
+    assert 0 < tcp.seen.downstream_total <= 2 * 65536
+
+
 def test_sendall_on_a_non_blocking_socket_records_what_was_taken(pair: Pair) -> None:
     pair.server.setblocking(False)
     with pytest.raises(BlockingIOError):
