@@ -624,3 +624,176 @@ def test_unclaimed_errors_of_any_target_fail_the_test() -> None:
     with pytest.raises(HandlerFailed, match="ZeroDivisionError"):
         with launch(Greeting, Failing, b"") as running, running.connect() as client:
             client.read_eof()
+
+
+# -- elsewhere, and at the edges
+
+
+@pytest.mark.parametrize(
+    ("thing", "arguments"),
+    [
+        (answer_all, ()),
+        (answer_lines, ()),
+        (WsgiTarget(application), ()),
+        (socketserver.TCPServer, (StandardUpper,)),
+    ],
+    ids=["function", "asyncio", "wsgi", "class"],
+)
+def test_other_targets_in_a_process(thing: Any, arguments: tuple[Any, ...]) -> None:
+    with launch(thing, *arguments, host="process") as running:
+        with running.connect() as client:
+            client.send_all(b"GET / HTTP/1.0\r\n\r\n")
+            assert client.read_some().startswith((b"GET", b"HTTP/1.0 200"))
+    assert running.transcript is not None
+    assert running.transcript.connections[0].upstream.startswith(b"GET")
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_an_asyncio_callback_that_ends_its_loop_is_told_once(error: type[BaseException]) -> None:
+    async def leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        raise error
+
+    with launch(leave) as running, running.connect() as client:
+        assert client.read_eof() == b""
+        assert running.errors.pop().is_a(error)
+    assert not running.errors
+
+
+def test_an_asyncio_server_with_tls_and_without_a_transcript() -> None:
+    with launch(answer_lines, tls=True, transcript=False) as running:
+        echo(running)
+
+
+def test_an_asyncio_callback_need_not_be_a_coroutine() -> None:
+    def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    with launch(AsyncioTarget(hang_up)) as running, running.connect() as client:
+        assert client.read_eof() == b""
+
+
+def test_a_buffered_protocol() -> None:
+    class Buffered(asyncio.BufferedProtocol):
+        def connection_made(self, transport: Any) -> None:
+            self.transport, self.buffer = transport, bytearray(100)
+
+        def get_buffer(self, sizehint: int) -> bytearray:
+            return self.buffer
+
+        def buffer_updated(self, nbytes: int) -> None:
+            self.transport.write(bytes(self.buffer[:nbytes]).upper())
+
+    for tls in (False, True):
+        with launch(Buffered, tls=tls) as running, running.connect() as client:
+            client.send_all(b"hi")
+            assert client.read_exactly(2) == b"HI"
+
+
+def test_what_an_asyncio_tls_server_writes_in_pieces_and_cuts_off() -> None:
+    async def write(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.writelines([b"one ", b"two"])
+        await writer.drain()
+        assert writer.transport.get_write_buffer_size() == 0
+        writer.transport.abort()
+
+    with launch(write, tls=True) as running:
+        with running.connect() as client:
+            assert client.read_exactly(7) == b"one two"
+        assert running.transcript is not None
+        running.transcript.wait_for(closed=1)
+    (conversation,) = running.transcript.connections
+    assert (conversation.downstream, conversation.closed_by) == (b"one two", "server")
+
+
+def test_a_factory_on_a_unix_socket() -> None:
+    def make(address: Any) -> Any:
+        return socketserver.UnixStreamServer(address, StandardUpper)
+
+    for held in (False, True):
+        with launch(FactoryTarget(make, held_port=held), address="unix") as running:
+            echo(running)
+
+
+def test_a_stop_that_raises_counts() -> None:
+    class Broken(StartStop):
+        def stop(self) -> None:
+            super().stop()
+            raise RuntimeError("in stop")
+
+    with pytest.raises(HandlerFailed, match="in stop"):
+        with launch(FactoryTarget(lambda address: Broken(*address), held_port=True)):
+            pass
+
+
+@pytest.mark.parametrize("where", ["server_address", "sockets", "given"])
+def test_where_an_object_listens(where: str) -> None:
+    class Elsewhere:
+        def __init__(self, address: Any) -> None:
+            self.tcp = socketserver.TCPServer(address, StandardUpper, bind_and_activate=False)
+            self.tcp.allow_reuse_address = True
+            self.tcp.server_bind()
+            self.tcp.server_activate()
+            if where == "server_address":
+                self.server_address = self.tcp.server_address
+            elif where == "sockets":
+                self.sockets = [self.tcp.socket]
+
+        def start(self) -> None:
+            self.thread = threading.Thread(target=self.tcp.serve_forever, args=(0.01,))
+            self.thread.start()
+
+        def stop(self) -> None:
+            self.tcp.shutdown()
+            self.thread.join()
+            self.tcp.server_close()
+
+    with launch(FactoryTarget(Elsewhere, held_port=where == "given")) as running:
+        echo(running)
+        assert "runs by itself" in running.dump()
+
+
+def test_a_function_that_polls_its_listener() -> None:
+    def poll(listener: socket.socket) -> None:
+        listener.settimeout(0.01)
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except TimeoutError:
+                continue
+            connection.close()
+
+    with launch(poll) as running, running.connect() as client:
+        assert client.read_eof() == b""
+
+
+@pytest.mark.parametrize("kind", ["ThreadingTCPServer", "UDPServer"])
+def test_an_error_of_a_function_s_socket_is_its_own_before_the_stop(kind: str) -> None:
+    def fail(sock: socket.socket) -> None:
+        sock.setblocking(False)
+        if sock.type == socket.SOCK_STREAM:
+            sock.accept()
+        else:
+            sock.recvfrom(1)
+
+    with launch(fail, kind) as running:
+        assert running.errors.pop().is_a(BlockingIOError)
+
+
+def test_a_request_that_is_no_socket() -> None:
+    """As Radicale and others have it: the request is what get_request() says it is."""
+
+    class Wrapping(servers.TCPServer):
+        def get_request(self) -> Any:
+            request, client_address = super().get_request()
+            return (request, client_address), client_address
+
+        def shutdown_request(self, request: Any) -> None:
+            super().shutdown_request(request[0])
+
+    class Wrapped(servers.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request[0].sendall(b"%d" % self.request[1][1])
+
+    with launch(Wrapping, Wrapped) as running, running.connect() as client:
+        assert client.read_eof() == b"%d" % client.local_address[1]
