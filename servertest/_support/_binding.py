@@ -6,7 +6,6 @@ import contextlib
 import errno
 import functools
 import os
-import secrets
 import socket
 import struct
 import sys
@@ -124,7 +123,7 @@ def refused_address(
             directory = stack.enter_context(SocketDirectory())
         if family == "abstract" and transport == "datagram":
             _require(family)
-            yield b"\0servertest-" + secrets.token_hex(16).encode()
+            yield b"\0servertest-" + os.urandom(16).hex().encode()
             return
         sock = stack.enter_context(_new_socket(transport, family))
         if family == "dual":
