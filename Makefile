@@ -1,5 +1,7 @@
 # Everything happens in a virtual environment inside the checkout; nothing else is needed but Python 3.11 or newer.
 PYTHON ?= python3
+# Byte code is kept, whatever the environment says: most tests that start a process would spend their time compiling.
+unexport PYTHONDONTWRITEBYTECODE
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed

@@ -10,4 +10,47 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .clients import AsyncDatagramClient, AsyncStreamClient, DatagramClient, StreamClient
+    from .contract import Report, check
+    from .launch import Kind, Running, kinds, launch
+    from .transcript import Exchange, Transcript, load_exchanges
+
+__all__ = (
+    "AsyncDatagramClient",
+    "AsyncStreamClient",
+    "DatagramClient",
+    "Exchange",
+    "Kind",
+    "Report",
+    "Running",
+    "StreamClient",
+    "Transcript",
+    "check",
+    "kinds",
+    "launch",
+    "load_exchanges",
+)
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "clients": ("AsyncDatagramClient", "AsyncStreamClient", "DatagramClient", "StreamClient"),
+    "contract": ("Report", "check"),
+    "launch": ("Kind", "Running", "kinds", "launch"),
+    "transcript": ("Exchange", "Transcript", "load_exchanges"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            from importlib import import_module
+
+            value = getattr(import_module(f"{__name__}.{home}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

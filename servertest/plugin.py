@@ -192,26 +192,18 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
     guard = item.stash.get(_guard_key, None)
     try:
         result = yield
-    except BaseException as failure:
-        if guard is not None:
-            _add_leaks(failure, guard)
+    except BaseException:
+        if guard is not None and (message := guard.complaint()):
+            item.add_report_section("teardown", "servertest leaks", message)
         raise
     finally:
         item.stash.get(_servers_key, []).clear()
         item.config.stash.setdefault(_current_key, item)
     if guard is not None:
         del item.stash[_guard_key]
-        guard.check()
+        if message := guard.complaint():
+            pytest.fail(message, pytrace=False)
     return result
-
-
-def _add_leaks(failure: BaseException, guard: Guard) -> None:
-    from ._support import LeakFound
-
-    try:
-        guard.check()
-    except LeakFound as leaks:
-        failure.add_note(str(leaks))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -245,8 +237,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if report.failed and servers:
         from ._pytest._report import keep_serving, sections
 
-        timed_out = call.excinfo is not None and "Timeout" in str(call.excinfo.value)
-        report.sections.extend(sections(servers, after_timeout=timed_out))
+        report.sections.extend(sections(servers))
         if call.when == "call" and item.config.getoption(OPT_SERVE):
             keep_serving(item, servers)
     return report
@@ -254,15 +245,20 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool | None:
-    """Where pytest-timeout will end the process, say first what the servers were doing."""
-    if settings.method != "thread" or not _uses_us(item):
+    """When the time is up, say what the servers are doing; the rest is pytest-timeout's."""
+    if not _uses_us(item):
         return None
+    import threading
+
     import pytest_timeout
 
-    from ._pytest._report import start_timer
+    from ._pytest._report import start_alarm, start_timer
 
     servers = item.stash.setdefault(_servers_key, [])
-    start_timer(item, settings.timeout, servers, lambda: pytest_timeout.timeout_timer(item, settings))
+    if settings.method == "signal" and threading.current_thread() is threading.main_thread():
+        start_alarm(item, settings.timeout, servers, lambda: pytest_timeout.timeout_sigalrm(item, settings))
+    else:
+        start_timer(item, settings.timeout, servers, lambda: pytest_timeout.timeout_timer(item, settings))
     return True
 
 
@@ -288,10 +284,10 @@ def _serve(request: pytest.FixtureRequest, kind: str | None = None) -> Iterator[
 
     wide = request.scope != "function"
     serve = Serve(_stop_timeout(config), note, around if wide else None, kind)
-    try:
-        yield serve
-    finally:
-        serve.close()
+    yield serve
+    if message := serve.close():
+        # Without a traceback of ours: the handler's own is in the message.
+        pytest.fail(message, pytrace=False)
 
 
 def _serve_fixture(scope: Any, name: str) -> Callable[..., Any]:

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from .._support import LeakFound
 from ..launch._leaks import Snapshot, render_leaks, wait_clean
 
 if TYPE_CHECKING:
@@ -33,19 +32,15 @@ class Guard:
         finally:
             self._before = self._before.adopt(start, Snapshot.take())
 
-    def check(self) -> None:
-        """Compare.
-
-        Raises:
-            LeakFound: The test has left something behind.
-        """
-        __tracebackhide__ = True
+    def complaint(self) -> str:
+        """Compare, and say what the test has left behind; nothing if all is well."""
         leaks = wait_clean(self._before)
-        if leaks:
-            raise LeakFound(
-                f"{self._item.nodeid} left something behind:\n{render_leaks(leaks)}\n"
-                f'If it has to be so: @pytest.mark.{MARKER}(reason="...").'
-            )
+        if not leaks:
+            return ""
+        return (
+            f"{self._item.nodeid} left something behind:\n{render_leaks(leaks)}\n"
+            f'If it has to be so: @pytest.mark.{MARKER}(reason="...").'
+        )
 
 
 def is_excused(item: pytest.Item) -> bool:

@@ -15,18 +15,16 @@ if TYPE_CHECKING:
 
     from ..launch import Running
 
-__all__ = ("keep_serving", "print_hang", "sections", "start_timer")
+__all__ = ("keep_serving", "print_hang", "sections", "start_alarm", "start_timer")
 
 
-def sections(servers: Iterable[Running], *, after_timeout: bool) -> list[tuple[str, str]]:
-    """Title and text for each server of a failed test: what passed, and after a timeout also what it is doing."""
-    found = []
-    for running in servers:
-        if running.transcript is not None and len(running.transcript.events):
-            found.append((f"servertest transcript of {running}", running.transcript.render()))
-        if after_timeout and running.running:
-            found.append((f"servertest dump of {running}", running.dump()))
-    return found
+def sections(servers: Iterable[Running]) -> list[tuple[str, str]]:
+    """Title and text for each server of a failed test: what passed."""
+    return [
+        (f"servertest transcript of {running}", running.transcript.render())
+        for running in servers
+        if running.transcript is not None and running.transcript.events
+    ]
 
 
 def print_hang(servers: Sequence[Running], stream: TextIO) -> None:
@@ -36,6 +34,27 @@ def print_hang(servers: Sequence[Running], stream: TextIO) -> None:
             print(running.dump(), file=stream)
     print(hang_dump("this process, when the time was up"), file=stream)
     stream.flush()
+
+
+def start_alarm(
+    item: pytest.Item, seconds: float, servers: Sequence[Running], end: Callable[[], object]
+) -> None:
+    """pytest-timeout's timer for its "signal" method, which fails the test: ours notes first what the servers are doing."""
+
+    def expire(number: int, frame: object) -> None:
+        __tracebackhide__ = True
+        for running in servers:
+            if running.running:
+                item.add_report_section("call", f"servertest dump of {running}", running.dump())
+        end()
+
+    def cancel() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+    item.cancel_timeout = cancel  # type: ignore[attr-defined]  # where pytest-timeout looks for it
+    signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def start_timer(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .._support import HandlerFailed, StillRunning
 from ..launch import AsyncioTarget, FactoryTarget, FunctionTarget, Running, WsgiTarget, launch
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from ..launch import Kind
 
 __all__ = ("Serve",)
+
+#: A failing test shows its own line, not ours.
+__tracebackhide__ = True
 
 
 class Serve:
@@ -103,21 +107,23 @@ class Serve:
         target = CommandTarget(arguments, ready, transport, directory, environment, seconds)
         return self(target, **options)
 
-    def close(self) -> None:
+    def close(self) -> str:
         """Stop all servers, the last one first, whatever the others do.
 
-        Raises:
-            HandlerFailed: A server had errors that were not claimed.
-            StillRunning: A server had to be forced.
-            ExceptionGroup: More than one of these.
+        Returns:
+            What went wrong: errors that were not claimed, servers that had to be forced. Nothing if all is well.
         """
-        failures: list[Exception] = []
+        complaints = []
         for running in reversed(self._running):
             try:
                 running.stop()
-            except Exception as failure:  # noqa: BLE001 - raised below, when the others have been stopped
-                failures.append(failure)
-        if len(failures) == 1:
-            raise failures[0]
-        if failures:
-            raise ExceptionGroup(f"{len(failures)} servers of this test went wrong", failures)
+            except (HandlerFailed, StillRunning) as failure:
+                complaints.append(_with_cause(failure))
+        if len(complaints) > 1:
+            complaints.insert(0, f"{len(complaints)} servers of this test went wrong")
+        return "\n\n".join(complaints)
+
+
+def _with_cause(failure: Exception) -> str:
+    cause = failure.__cause__
+    return f"{failure}\n\n{cause}" if isinstance(cause, HandlerFailed) else str(failure)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ("LoopWaiter",)
 
+#: A failing test shows its own line, not ours.
+__tracebackhide__ = True
+
 T = TypeVar("T")
 
 

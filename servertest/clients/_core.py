@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ("Data", "StreamCore", "hostname_of", "would_block")
 
+#: A failing test shows its own line, not ours.
+__tracebackhide__ = True
+
 T = TypeVar("T")
 
 Data: TypeAlias = bytes | bytearray | memoryview

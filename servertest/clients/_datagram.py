@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ("DatagramClient",)
 
+#: A failing test shows its own line, not ours.
+__tracebackhide__ = True
+
 T = TypeVar("T")
 
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ("DatagramCore", "open_datagram")
 
+#: A failing test shows its own line, not ours.
+__tracebackhide__ = True
+
 # More than any datagram has: 64 KiB for UDP, the sender's buffer (a few hundred KiB) for Unix sockets.
 _LARGEST = 1 << 20
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ("Call", "Note", "Operation", "Steps", "Wait", "ready", "run", "run_async")
 
+#: A failing test shows its own line, not ours.
+__tracebackhide__ = True
+
 T = TypeVar("T")
 
 Note: TypeAlias = Callable[[], str] | None

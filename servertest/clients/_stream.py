@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ("StreamClient",)
 
+#: A failing test shows its own line, not ours.
+__tracebackhide__ = True
+
 T = TypeVar("T")
 
 

@@ -28,6 +28,9 @@ __all__ = (
     "wanted",
 )
 
+#: A failing test shows its own line, not ours.
+__tracebackhide__ = True
+
 T = TypeVar("T")
 
 _CHUNK = 65536

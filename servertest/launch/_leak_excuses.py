@@ -118,6 +118,7 @@ def _thread_is_fine(thread: threading.Thread, places: list[Place], before: Snaps
         or _is_tool_timer(thread)
         or _is_tool(places)
         or _is_parked(places, thread, before)
+        or _works_for_earlier_server(thread, before)
     )
 
 
@@ -155,6 +156,14 @@ def _is_parked(places: list[Place], thread: threading.Thread, before: Snapshot) 
         return False
     earlier = (ref() for ref in before.threads)
     return any(queues.get(one) is queue for one in earlier if one) or _serves_earlier_loop(thread, before)
+
+
+def _works_for_earlier_server(thread: threading.Thread, before: Snapshot) -> bool:
+    """Whether it is a worker of a pool of ours whose server served already; it ends with that server."""
+    server = getattr(thread, "servertest_server", None)
+    loops = getattr(server, "__dict__", {}).get("_BaseServer__serving", ())
+    earlier = {one.ident for one in (ref() for ref in before.threads) if one is not None}
+    return any(loop.ident in earlier for loop in loops)
 
 
 def _serves_earlier_loop(thread: threading.Thread, before: Snapshot) -> bool:

@@ -55,7 +55,8 @@ class _Pool:
     def _start_worker(self) -> None:
         name = f"{type(self._server).__name__} worker {len(self._workers) + 1}"
         # Daemons, so that a server that was never closed does not keep the interpreter from ending.
-        worker = threading.Thread(target=self._run, name=name, daemon=True)
+        worker: Any = threading.Thread(target=self._run, name=name, daemon=True)
+        worker.servertest_server = self._server  # whose it is, for those who find it and wonder
         worker.start()
         self._workers.append(worker)
 

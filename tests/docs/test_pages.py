@@ -18,19 +18,21 @@ def page_id(page: Path) -> str:
 
 
 def store(page: Path, directory: Path) -> int:
-    """Write the snippets of a page down as files. Returns how many of them are test modules."""
+    """Write the snippets of a page down as files. Returns how many test modules there are."""
     tests = 0
+    script: list[str] = []  # what is no test goes on where the last such snippet left off
     for snippet in snippets(page):
         if snippet.file is not None:
             (directory / snippet.file).parent.mkdir(parents=True, exist_ok=True)
             (directory / snippet.file).write_text(snippet.body, encoding="utf-8")
         if snippet.language == "python":
-            has_tests = re.search(r"^(?:async )?(?:def|class) (?:test_|Test)", snippet.body, re.MULTILINE)
-            runs_through = "" if has_tests else "\n\ndef test_it_runs_through():\n    pass\n"
-            (directory / f"test_line_{snippet.line}.py").write_text(
-                snippet.body + runs_through, encoding="utf-8"
-            )
             tests += 1
+            if re.search(r"^(?:async )?(?:def|class) (?:test_|Test)", snippet.body, re.MULTILINE):
+                (directory / f"test_line_{snippet.line}.py").write_text(snippet.body, encoding="utf-8")
+            else:
+                script.append(f"# line {snippet.line}\n{snippet.body}")
+    script.append("def test_the_page_runs_through():\n    pass\n")
+    (directory / "test_page.py").write_text("\n".join(script), encoding="utf-8")
     return tests
 
 

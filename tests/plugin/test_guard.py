@@ -98,3 +98,18 @@ def test_last():
 """)
     result.assert_outcomes(passed=2, errors=1)
     result.stdout.fnmatch_lines(["*an error at ThreadingTCPServer*", "*left something behind*"])
+
+
+def test_workers_of_a_server_of_a_wider_scope_are_no_leak(run: Run) -> None:
+    result = run("""
+@pytest.fixture(scope="module")
+def upper(module_serve):
+    return module_serve(Upper, "ThreadPoolTCPServer")
+
+@pytest.mark.parametrize("number", range(3))
+def test_shared(upper, number):
+    with upper.connect() as client:
+        client.send_all(b"hi\\n")
+        assert client.readline() == b"HI\\n"
+""")
+    result.assert_outcomes(passed=3)
