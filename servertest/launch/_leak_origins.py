@@ -13,7 +13,7 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from stat import S_ISSOCK
 from types import FrameType
@@ -29,9 +29,9 @@ _THREAD_EVENTS = ("_thread.start_new_thread", "_thread.start_joinable_thread")
 _tracers = 0
 _hooked = False
 _lock = threading.Lock()
-_makers: dict[
-    int, tuple[weakref.ref[Any], list[Place]]
-] = {}  # by id(), as a socket of the user's may have any hash
+_replaced: list[Callable[[threading.Thread], None]] = []
+# By id(), as a socket of the user's may have any hash.
+_makers: dict[int, tuple[weakref.ref[Any], list[Place]]] = {}
 _commands: deque[tuple[str, list[Place]]] = deque(maxlen=_MOST_COMMANDS)
 _paths: dict[str, list[Place]] = {}
 
@@ -43,30 +43,39 @@ def trace_allocations() -> Iterator[None]:
     Also Unix paths that get bound, wherever they are, so that one that is left behind is noticed. Costs some 10
     microseconds for each of these things, and a fifth of one for whatever else the interpreter announces. May be nested.
     """
-    _trace(+1)
+    with _lock:
+        _begin()
     try:
         yield
     finally:
-        _trace(-1)
+        with _lock:
+            _end()
 
 
-def _trace(step: int) -> None:
+def _begin() -> None:
     global _tracers, _hooked
-    with _lock:
-        _tracers += step
-        if not _hooked:
-            sys.addaudithook(_hook)
-            _hooked = True
-        if sys.version_info < (3, 12):  # which announces no threads
-            threading.Thread.start = _traced_start if _tracers else _plain_start  # type: ignore[method-assign, assignment]
+    _tracers += 1
+    if not _hooked:
+        sys.addaudithook(_hook)
+        _hooked = True
+    if sys.version_info < (3, 12) and _tracers == 1:  # which announces no threads
+        _replaced.append(threading.Thread.start)
+        threading.Thread.start = _traced_start  # type: ignore[method-assign, assignment]
 
 
-_plain_start = threading.Thread.start
+def _end() -> None:
+    global _tracers
+    _tracers -= 1
+    if _replaced and _tracers == 0:
+        threading.Thread.start = _replaced.pop()  # type: ignore[method-assign, assignment]
 
 
 def _traced_start(thread: threading.Thread) -> None:
     _remember(thread)
-    _plain_start(thread)
+    start = (
+        _replaced[0] if _replaced else threading.Thread.start
+    )  # another thread may just have ended the tracing
+    start(thread)
 
 
 def watch_path(path: str | bytes) -> None:

@@ -700,6 +700,17 @@ def test_no_trace_unless_asked_for(before: Snapshot) -> None:
         assert only(wait_clean(before)).origin == ()
 
 
+def test_traces_nest_and_leave_no_trace(before: Snapshot) -> None:
+    start = threading.Thread.start
+    with trace_allocations():
+        with trace_allocations():
+            pass
+        with parked():
+            assert only(wait_clean(before, SHORT)).origin
+
+    assert threading.Thread.start is start
+
+
 def test_a_trace_keeps_nothing_alive(before: Snapshot) -> None:
     known = len(_leak_origins._makers)
     with trace_allocations():
