@@ -223,9 +223,11 @@ def test_a_watched_loop_is_asked_for_its_tasks(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_children() -> None:
+    others = describe_children()
     with child() as process:
         what = rf"process {process.pid}: sh -c 'echo ready; read line': (sleeping|running)( \(in \w+\))?"
-        assert re.fullmatch(what, describe_children())
+        assert re.fullmatch(what, describe_children([process.pid]))
+        assert re.search(rf"^process {process.pid}: ", describe_children(), re.MULTILINE)
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert describe_children([process.pid]).endswith(
@@ -233,7 +235,8 @@ def test_children() -> None:
         )
 
     assert describe_children([process.pid]) == f"process {process.pid}: gone, or not known to this system"
-    assert describe_children() == ""
+    assert describe_children().count("\n") == others.count("\n")
+    assert describe_children([]) == ""
 
 
 def test_child_that_ignores_signals() -> None:
