@@ -15,13 +15,13 @@ which, and cares for:
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import importlib.machinery
 import io
 import pickle
 import sys
 import threading
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
@@ -29,12 +29,15 @@ import cloudpickle
 from .._support import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from importlib.machinery import ModuleSpec
 
 __all__ = ("dump_exception", "dump_plan", "load_exception", "load_plan")
 
 #: How far to look for the thing that cannot travel.
 _DEEPEST = 12
+#: Modules of the standard library whose objects hold what users put into them.
+_CONTAINERS = {"builtins", "collections", "functools", "types"}
 _registry_lock = threading.Lock()
 
 
@@ -167,32 +170,24 @@ def _cannot_be_imported(module: ModuleType) -> bool:
     top = module.__name__.partition(".")[0]
     if top in sys.stdlib_module_names or top == "servertest":
         return False
-    package = sys.modules.get(top)
-    if package is None:
+    own = getattr(sys.modules.get(top), "__spec__", None)
+    found = None if own is None else _find_anew(top)
+    if own is None or found is None:
         return True
-    if package.__spec__ is None or _is_found_by_hook(package):
-        return package.__spec__ is None
-    spec = importlib.machinery.PathFinder.find_spec(top)
-    if spec is None:
-        return True
-    if spec.origin is None:  # a namespace package: anything in it may come from several places
-        return False
-    return spec.origin != package.__spec__.origin
+    # A namespace package has no origin, and what is in it may come from several places.
+    return found.origin is not None and found.origin != own.origin
 
 
-def _is_found_by_hook(package: ModuleType) -> bool:
-    """Whether an import hook other than pytest's provides it: editable installs do, and the server process has them too."""
-    loader = type(getattr(package, "__loader__", None)).__module__
-    standard = loader.startswith(("_frozen_importlib", "importlib", "_pytest.", "zipimport"))
-    if not standard:
-        return True
-    hooks = [finder for finder in sys.meta_path if "editable" in repr(finder).lower()]
-    return any(_finds(hook, package.__name__) for hook in hooks)
-
-
-def _finds(hook: Any, name: str) -> bool:
-    find = getattr(hook, "find_spec", None)
-    return find is not None and find(name, None) is not None
+def _find_anew(name: str) -> ModuleSpec | None:
+    """What an import in a server process would find: it has all finders that this process has, except pytest's."""
+    for finder in sys.meta_path:
+        find = getattr(finder, "find_spec", None)
+        if find is None or type(finder).__module__.startswith("_pytest."):
+            continue
+        spec: ModuleSpec | None = find(name, None)
+        if spec is not None:
+            return spec
+    return None
 
 
 # -- what is to blame
@@ -217,9 +212,11 @@ def _blame(value: object) -> list[str]:
             break
         label, value = found
         seen.add(id(value))
-        way.append(
-            f"{label} (a {type(value).__name__})" if not isinstance(value, type | FunctionType) else label
-        )
+        way.append(label)
+        if type(value).__module__.partition(".")[0] in sys.stdlib_module_names - _CONTAINERS:
+            break  # what is inside an Event, say, is nobody's business
+    if way:
+        way[-1] += f" (of type {type(value).__name__})"
     return way
 
 
@@ -252,17 +249,24 @@ _MACHINERY = ("__dict__", "__weakref__")
 
 
 def _parts_of_function(function: FunctionType) -> Iterator[tuple[str, object]]:
-    import inspect
+    name = function.__qualname__
+    for variable, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # empty yet
+            yield f"variable {variable!r} of {name}", cell.cell_contents
+    for used in _names_in(function.__code__):
+        if used in function.__globals__:
+            yield f"global {used!r} of {name}", function.__globals__[used]
+    for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+        yield f"a default of {name}", value
+    yield from ((f"{name}.{attribute}", value) for attribute, value in vars(function).items())
 
-    try:
-        used = inspect.getclosurevars(function)
-    except ValueError:  # a cell that is empty yet
-        return
-    outside: Mapping[str, Mapping[str, object]] = {"variable": used.nonlocals, "global": used.globals}
-    for sort, values in outside.items():
-        yield from ((f"{sort} {name!r} of {function.__qualname__}", value) for name, value in values.items())
-    for value in function.__defaults__ or ():
-        yield f"a default of {function.__qualname__}", value
+
+def _names_in(code: CodeType) -> Iterator[str]:
+    """Names that a function's code may look up, those of the functions inside it included."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names_in(constant)
 
 
 def _parts_of_instance(value: object) -> Iterator[tuple[str, object]]:

@@ -355,6 +355,19 @@ def test_an_error_sent_at_the_last_moment_is_not_lost() -> None:
     assert [type(error.exception) for error in server.ear.errors] == [OurOwnError] * 5
 
 
+def test_errors_come_home_as_datagrams_where_there_are_no_packets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "SOCK_SEQPACKET", -1)
+    server = launch(Upper)
+    with server.connect() as client:
+        client.send_all(b"raise x\n")
+        assert client.read_eof() == b""
+    began = time.monotonic()
+    assert server.stop() == []
+
+    assert [error.message for error in server.ear.errors] == ["x"]
+    assert time.monotonic() - began < 1  # nobody waits for an end that is not told
+
+
 def test_an_exception_of_the_tests_own_class_is_of_that_class() -> None:
     class LocalError(OurOwnError):
         pass

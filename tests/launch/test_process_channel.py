@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import socket
 import threading
 from collections.abc import Iterator
 
@@ -96,6 +97,20 @@ def test_a_reader_that_blocks_can_look(pair: Pair) -> None:
     near.send(("stop", 1.0))
     assert far.receive_now() == ("stop", 1.0)
     assert far.socket.getblocking()
+
+
+def test_where_there_are_no_packets_datagrams_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS."""
+    monkeypatch.setattr(socket, "SOCK_SEQPACKET", -1)
+    near, far_socket = channel_pair()
+    far = Channel(far_socket)
+    try:
+        far.send(("x", b"a" * 100_000))
+        assert list(near.waiting()) == [("x", b"a" * 100_000)]
+        assert not near.tells_end
+    finally:
+        near.close()
+        far.close()
 
 
 def test_waiting_for_room_has_a_deadline(pair: Pair) -> None:

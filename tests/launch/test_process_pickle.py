@@ -10,6 +10,7 @@ import socketserver
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -147,7 +148,7 @@ def test_the_closure_variable_that_cannot_travel_is_named() -> None:
     message = str(caught.value)
     assert message.startswith("Local cannot be sent to a server process: Local.handle")
     assert "variable 'done' of" in message
-    assert "(a Event)" in message
+    assert "(of type Event)" in message
     assert 'host="thread"' in message
 
 
@@ -157,7 +158,7 @@ def test_the_global_that_cannot_travel_is_named() -> None:
             with LOCK:
                 pass
 
-    with pytest.raises(UsageError, match=r"global 'LOCK' of .*handle \(a lock\)"):
+    with pytest.raises(UsageError, match=r"global 'LOCK' of .*handle \(of type lock\)"):
         dump_plan(Local, "Local")
 
 
@@ -166,15 +167,83 @@ def test_the_attribute_that_cannot_travel_is_named() -> None:
     class Holder:
         parts: dict[str, Any]
 
-    with pytest.raises(UsageError, match=r"\.parts.* -> \['lock'\] \(a lock\)"):
+    with pytest.raises(UsageError, match=r"\.parts.* -> \['lock'\] \(of type lock\)"):
         dump_plan(Holder({"fine": 1, "lock": LOCK}), "Holder")
+
+
+@pytest.mark.parametrize(
+    ("sort", "part"),
+    [
+        ("a static method", r"Uses.static -> function -> global 'LOCK' of "),
+        ("a class method", r"Uses.made -> function -> global 'LOCK' of "),
+        ("a function inside a function", r"Uses.outer -> global 'LOCK' of "),
+        ("a default", r"Uses.default -> a default of "),
+        ("a keyword's default", r"Uses.keyword -> a default of "),
+        ("an attribute of a function", r"Uses.marked -> .*<lambda>\.lock "),
+        ("a base class", r"base class Base -> Base\.lock "),
+        ("a class attribute", r"Uses.attribute "),
+        ("a bound method", r"\.handler -> instance -> \.lock "),
+        ("a slot", r"\.slot "),
+    ],
+)
+def test_wherever_it_is_it_is_found(sort: str, part: str) -> None:
+    def holding(value: Any) -> Any:
+        value.lock = LOCK
+        return value
+
+    class Slotted:
+        __slots__ = ("slot",)
+
+    class Plain:
+        def method(self) -> None: ...
+
+    class Base:
+        lock = LOCK
+
+    members: dict[str, Any] = {
+        "a static method": {"static": staticmethod(lambda: LOCK)},
+        "a class method": {"made": classmethod(lambda cls: LOCK)},
+        "a function inside a function": {"outer": lambda: lambda: LOCK},
+        "a default": {"default": lambda lock=LOCK: lock},
+        "a keyword's default": {"keyword": lambda *, lock=LOCK: lock},
+        "an attribute of a function": {"marked": holding(lambda: None)},
+        "a class attribute": {"attribute": LOCK},
+    }
+    plan: Any
+    if sort == "a bound method":
+        plan = types.SimpleNamespace(handler=holding(Plain()).method)
+    elif sort == "a slot":
+        plan = Slotted()
+        plan.slot = LOCK
+    else:
+        plan = types.SimpleNamespace(
+            handler=type("Uses", (Base,) if sort == "a base class" else (), members.get(sort, {}))
+        )
+
+    with pytest.raises(UsageError, match=part):
+        dump_plan(plan, "plan")
+
+
+def test_a_finder_of_an_editable_install_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    module = foreign_module(tmp_path, "class Handler: pass", "provided_by_a_finder")
+    monkeypatch.delitem(sys.modules, module.__name__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    assert _process_pickle._cannot_be_imported(module)
+
+    class Finder:
+        @staticmethod
+        def find_spec(name: str, path: object) -> Any:
+            return module.__spec__ if name == module.__name__ else None
+
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder])
+    assert not _process_pickle._cannot_be_imported(module)
 
 
 def test_what_refers_to_itself_ends() -> None:
     loop: list[Any] = [LOCK]
     loop.append(loop)
 
-    with pytest.raises(UsageError, match=r"\[0\] \(a lock\)"):
+    with pytest.raises(UsageError, match=r"\[0\] \(of type lock\)"):
         dump_plan(loop, "loop")
 
 
