@@ -102,6 +102,7 @@ def test_an_exception_that_is_no_exception_ends_a_synchronous_server_and_is_told
         ask_for(running, "SystemExit")
         error = running.errors.pop()
         assert error.is_a(SystemExit)
+        assert (error.where, error.connection) == ("handle", 1)
     assert list(running.errors) == []
 
 

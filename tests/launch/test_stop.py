@@ -90,6 +90,33 @@ def test_a_server_with_a_loop_of_its_own_is_stopped_by_its_own_shutdown() -> Non
     assert OwnLoop.ready.is_set()
 
 
+def test_threads_of_handlers_have_ended_when_stop_returns() -> None:
+    threads: list[threading.Thread] = []
+
+    class SlowToClose(servers.ThreadingTCPServer):
+        def shutdown_request(self, request: Any) -> None:
+            threads.append(threading.current_thread())
+            threading.Event().wait(0.05)
+            super().shutdown_request(request)
+
+    with launch(SlowToClose, Upper) as running:
+        running.connect().send_all(b"hi\n")
+        assert running.transcript is not None
+        running.transcript.wait_for(downstream=b"HI\n")
+    assert [thread.is_alive() for thread in threads] == [False]
+
+
+def test_a_loop_that_dies_before_it_begins_does_not_hold_up_the_launch() -> None:
+    class Stillborn(servers.TCPServer):
+        def _servertest_selector(self) -> Any:
+            raise OSError("no selector")
+
+    began = time.monotonic()
+    with launch(Stillborn, Upper) as running:
+        assert time.monotonic() - began < 5
+        assert running.errors.pop().message == "no selector"
+
+
 def test_stop_is_done_once() -> None:
     running = launch(Upper)
     running.stop()
