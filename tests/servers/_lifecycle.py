@@ -368,9 +368,11 @@ def descriptors() -> dict[int, str]:
     found = {}
     for fd in map(int, os.listdir("/dev/fd")):
         try:
-            found[fd] = os.readlink(f"/dev/fd/{fd}") if os.path.islink(f"/dev/fd/{fd}") else ""
+            os.fstat(fd)
         except OSError:
-            continue  # the descriptor of the listing itself
+            continue  # it was the descriptor of the listing itself
+        link = f"/dev/fd/{fd}"
+        found[fd] = os.readlink(link) if os.path.islink(link) else "?"
     return found
 
 

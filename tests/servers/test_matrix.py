@@ -116,6 +116,7 @@ class Player:
         self._directory = directory
         self._clients = 0
         self._pid: int | None = None
+        self._has_ended = False
         self._address: Any = str(directory / "s") if self._family == socket.AF_UNIX else ("127.0.0.1", 0)
         self._life = host.begin(**{"class": cls.__name__}, lead=str(life), address=self._address)
 
@@ -128,7 +129,7 @@ class Player:
             error.add_note(self._host.errors())
 
     def await_event(self, event: str) -> dict[str, Any]:
-        said = self._host.next_event(self._life)
+        said = self._next_event()
         if said is None or said["event"] != event:
             happened = f"{said}" if said else f"nothing for {LIMIT:g} s"
             pytest.fail(f"it should say that it is {event}, but: {happened}")
@@ -146,12 +147,18 @@ class Player:
         """End a life that hangs, and all that belongs to it; its stacks go to stderr."""
         if self._pid is None:
             return
-        for signum in (signal.SIGABRT, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._pid, signum)
-        self._pid = None
-        while (said := self._host.next_event(self._life)) is not None and said["event"] != "ended":
+        pid, self._pid = self._pid, None
+        if not self._has_ended:
+            os.kill(pid, signal.SIGABRT)
+        while not self._has_ended and self._next_event() is not None:
             pass
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+
+    def _next_event(self) -> dict[str, Any] | None:
+        said = self._host.next_event(self._life)
+        self._has_ended = self._has_ended or (said is not None and said["event"] == "ended")
+        return said
 
     def exchange(self, request: bytes = b"hello\n", *, to_the_end: bool = True) -> None:
         with self._connected() as sock:
@@ -228,6 +235,7 @@ def test_life(host: Host, directory: Path, cls: Any, life: Life) -> None:
 
         life.drive(player)
 
-        assert player.await_event("left")["left"] == []
-        assert player.await_event("ended")["code"] == 0
-    assert host.errors() == ""
+        left = player.await_event("left")["left"]
+        code = player.await_event("ended")["code"]
+    assert left == []
+    assert (code, host.errors()) == (0, "")
