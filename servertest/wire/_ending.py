@@ -24,7 +24,7 @@ _CAN_ASK = hasattr(select, "poll") and importlib.util.find_spec("fcntl") is not 
 
 # Linux alone reports a FIN that is still behind unread bytes.
 _PEER_FINISHED: int = getattr(select, "POLLRDHUP", 0)
-_INET = (socket.AF_INET, socket.AF_INET6)
+_INET = (int(socket.AF_INET), int(socket.AF_INET6))
 _ABORT = (1, 0)  # l_onoff, l_linger
 
 
@@ -48,10 +48,14 @@ class Ending:
 _UNKNOWN = Ending()
 
 
-def look(sock: socket.socket) -> Ending:
+def look(sock: socket.socket, *, closing: bool = True) -> Ending:
     """Ask the system about an open socket, without changing what the program will see of it.
 
     Where it cannot be asked (Windows) nothing is known.
+
+    Args:
+        sock: The socket.
+        closing: Whether ``close()`` is next; only then does it matter whether it is set to abort.
     """
     if not _CAN_ASK:
         return _UNKNOWN
@@ -62,7 +66,7 @@ def look(sock: socket.socket) -> Ending:
     if state & select.POLLNVAL:
         # Somebody closed the descriptor behind the socket's back.
         return _UNKNOWN
-    abort = _set_to_abort(sock)
+    abort = closing and _set_to_abort(sock)
     if not state:
         return Ending(abort=True) if abort else _UNKNOWN
     if state & select.POLLERR:
@@ -86,6 +90,7 @@ def _waiting_bytes(sock: socket.socket) -> int:
 
 
 def _set_to_abort(sock: socket.socket) -> bool:
-    if sock.family not in _INET:
+    # Past the property that looks up the enumeration's member each time.
+    if super(socket.socket, sock).family not in _INET:
         return False
     return struct.unpack("ii", sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)) == _ABORT

@@ -146,7 +146,7 @@ class ObservedListener(Listening, socket.socket):
 def _check(sock: socket.socket) -> None:
     if not isinstance(sock, socket.socket):
         raise UsageError(f"only real sockets can be observed, and this is a {type(sock).__qualname__}")
-    if sock.type != socket.SOCK_STREAM:
+    if super(socket.socket, sock).type != socket.SOCK_STREAM:
         raise UsageError("observe() is for stream sockets: use observe_datagrams() for this one")
     number = observed_number(sock)
     if number is not None:
@@ -156,7 +156,9 @@ def _check(sock: socket.socket) -> None:
 def _taken_over(sock: socket.socket, kind: type[_Socket]) -> _Socket:
     """A socket of that class on the descriptor of this one, which loses it."""
     timeout = sock.gettimeout()
-    taken = kind(sock.family, sock.type, sock.proto, sock.detach())
+    # Past the properties that look up the enumerations' members each time.
+    family, type_ = super(socket.socket, sock).family, super(socket.socket, sock).type
+    taken = kind(family, type_, sock.proto, sock.detach())
     taken.settimeout(timeout)
     return taken
 

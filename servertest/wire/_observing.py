@@ -177,7 +177,7 @@ class Observing(_Mixin):
         """Shut down, and record whose FIN this is."""
         writing = how in (socket.SHUT_WR, socket.SHUT_RDWR)
         if writing and self.fileno() >= 0:
-            self.servertest_observation.shutting(look(self))
+            self.servertest_observation.shutting(look(self, closing=False))
         super().shutdown(how)
         self.servertest_observation.shut(reading=how in (socket.SHUT_RD, socket.SHUT_RDWR), writing=writing)
 
