@@ -43,7 +43,7 @@ STARTING = 20.0
 # Of the time that a stop may take: when the stacks are taken, until when the server process waits for its handlers,
 # and when it is killed if it has not come back from serving. If it has, it is busy forcing handlers to end, and
 # describing them, for which there are a few seconds more.
-_LOOK, _CLOSE, _KILL = 0.7, 0.8, 0.9
+_LOOK, _CLOSE, _KILL = 0.6, 0.8, 0.9
 _FORCING = 5.0
 
 
@@ -99,9 +99,10 @@ class ProcessHost:
         deadline = Deadline(STARTING, f"{plan.target.name} to be started in a process")
         observer = _observer(plan)
         data, carried = dump_plan(_portable(plan), plan.target.name)
+        zygote = the_zygote()
         process = ServerProcess(observer, carried)
         try:
-            process.fork(the_zygote(), plan.listener)
+            process.fork(zygote, plan.listener)
             process.tell(("plan", _setting(observer, carried), data), deadline)
             _await_service(process, plan, deadline)
         except BaseException:

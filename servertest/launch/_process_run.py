@@ -280,7 +280,7 @@ class ServerProcess:
         """Kill it and all that it has forked; whether it is gone."""
         self.expected = self._group_killed = True
         self.order(TO_ALL, signal.SIGKILL)
-        return self.wait_for_end(DYING)
+        return self._watch is None or self.wait_for_end(DYING)  # or it was never forked
 
     def close(self) -> list[str]:
         """Take the rest of what was sent, and give everything back; says if somebody still holds the lines."""

@@ -8,6 +8,7 @@ after the other, for they share the pipes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
@@ -19,14 +20,14 @@ from ._child import STACKS_SIGNAL
 from ._process_group import group_members
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = ("StackReader",)
 
 #: Seconds that a process may take to begin writing its stacks. It does so when it next gets a processor.
 ANSWER = 1.0
 #: Seconds of silence after which the stacks count as complete, if a program has taken the wake-up descriptor for itself.
-SILENCE = 0.1
+SILENCE = 0.25
 #: Seconds after which no further process is asked.
 PATIENCE = 3.0
 #: What stands at the outer end of each stack and tells nobody anything.
@@ -68,13 +69,12 @@ class StackReader:
             send_signal: Sends a signal to the leader, which is not a child of this process.
         """
         with self._lock:
-            texts = [f"process {leader}:\n{self._ask(lambda: send_signal(STACKS_SIGNAL))}"]
+            texts = [f"process {leader}:\n{self._ask(leader, lambda: send_signal(STACKS_SIGNAL))}"]
             end = time.monotonic() + PATIENCE
             for pid in group_members(leader):
                 if pid != leader:
-                    stacks = (
-                        self._ask_member(leader, pid) if time.monotonic() < end else "  (not asked: too many)"
-                    )
+                    in_time = time.monotonic() < end
+                    stacks = self._ask_member(leader, pid) if in_time else "  (not asked: there are too many)"
                     texts.append(f"process {pid}, forked by it:\n{stacks}")
             return "\n".join(texts)
 
@@ -86,32 +86,53 @@ class StackReader:
             if os.getpgid(pid) == leader:
                 os.kill(pid, STACKS_SIGNAL)
 
-        try:
-            return self._ask(send)
-        except ProcessLookupError:
-            return "  (it has just ended)"
+        return self._ask(pid, send)
 
-    def _ask(self, send: Callable[[], None]) -> str:
+    def _ask(self, pid: int, send: Callable[[], None]) -> str:
         _take(self._bell)
         _take(self._stacks)
-        send()
-        data = self._listen()
+        try:
+            with _end_of(pid) as end:
+                send()
+                data = self._listen(end)
+        except ProcessLookupError:
+            return _ENDED
         text = _OURS.sub("", data.decode("utf-8", "backslashreplace")).rstrip()
         return text or f"  (no answer within {ANSWER:g} s: it is stopped, or has changed its signals)"
 
-    def _listen(self) -> bytes:
+    def _listen(self, end_of_process: int | None) -> bytes:
         poll = select.poll()
-        poll.register(self._stacks, select.POLLIN)
-        poll.register(self._bell, select.POLLIN)
+        for fd in (self._stacks, self._bell, end_of_process):
+            if fd is not None:
+                poll.register(fd, select.POLLIN)
         data, end = b"", time.monotonic() + ANSWER
         while (rest := end - time.monotonic()) > 0:
             events = dict(poll.poll((SILENCE if data else rest) * 1000))
             data += _take(self._stacks)
             if STACKS_SIGNAL in _take(self._bell):
                 return data + _take(self._stacks)
+            if end_of_process in events:
+                return data or _ENDED.encode()
             if any(event & ~select.POLLIN for event in events.values()) or (data and not events):
                 break
         return data
+
+
+_ENDED = "  (it has just ended)"
+
+
+@contextlib.contextmanager
+def _end_of(pid: int) -> Iterator[int | None]:
+    """A descriptor that becomes readable when a process ends; None where the system has no such thing."""
+    try:
+        fd = os.pidfd_open(pid)
+    except AttributeError:
+        yield None
+        return
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _take(fd: int) -> bytes:

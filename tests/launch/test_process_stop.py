@@ -86,7 +86,7 @@ def test_a_forked_child_that_ignores_sigterm_is_described_and_killed() -> None:
     server = launch(Ignores)
     with server.connect() as client:
         child = int(client.readline())
-        problems = "\n".join(server.stop(BRIEF))
+        problems = "\n".join(server.stop(2 * BRIEF))
 
     assert str(child) in problems
     assert re.search(r"test_process_stop.py\", line \d+ in handle", problems)

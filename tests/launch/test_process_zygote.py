@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -96,11 +97,27 @@ def test_what_it_says_when_it_cannot_start_is_told(monkeypatch: pytest.MonkeyPat
 def test_a_launch_without_a_zygote_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     shutdown_zygote()
     monkeypatch.setattr(_zygote, "_PROGRAM", "import sys; sys.stdin.read(); raise SystemExit('out of order')")
+    descriptors = os.listdir("/proc/self/fd")
     try:
         with pytest.raises(NoZygote):
             launch(Pid)
     finally:
         shutdown_zygote()
+    assert len(os.listdir("/proc/self/fd")) == len(descriptors)
+
+
+def test_a_zygote_that_ends_in_the_last_moment_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    zygote = the_zygote()
+    monkeypatch.setattr(Zygote, "running", True)  # as it was when it was looked at
+    os.kill(zygote.pid, signal.SIGKILL)
+    assert wait_for_end(zygote.pid)
+    descriptors = os.listdir("/proc/self/fd")
+    began = time.monotonic()
+    with pytest.raises(NoZygote):
+        launch(Pid)
+    assert time.monotonic() - began < 3
+    monkeypatch.undo()
+    assert len(os.listdir("/proc/self/fd")) == len(descriptors)
 
 
 def test_the_current_directory_cannot_shadow_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
