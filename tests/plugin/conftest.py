@@ -24,7 +24,7 @@ def run(pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
 
     def run(source: str, *options: str, subprocess: bool = False) -> pytest.RunResult:
         pytester.makepyfile(HANDLERS + source)
-        pytester.makeini("[pytest]\nfilterwarnings = error\naddopts = -p no:randomly -p no:cacheprovider\n")
+        pytester.makeini("[pytest]\nfilterwarnings = error\naddopts = -p no:randomly -p no:cacheprovider\nasyncio_default_fixture_loop_scope = function\n")
         runner = pytester.runpytest_subprocess if subprocess else pytester.runpytest
         return runner(*options)
 
