@@ -9,121 +9,19 @@ import argparse
 import json
 import platform
 import sys
-from contextlib import ExitStack
-from dataclasses import dataclass
 from fnmatch import fnmatch
-from statistics import median
-from typing import Any
 
 from tests.bench._figures import Figure, figures
-from tests.bench._sampling import Failed, Scale
+from tests.bench._results import Result, measure, table
+from tests.bench._sampling import Scale
 from tests.bench._server import raise_descriptor_limit
 
-__all__ = ("main",)
+__all__ = ("main", "selected")
 
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The samples of one figure, in the order in which they were taken, or why there are none."""
-
-    figure: Figure
-    ours: list[float]
-    other: list[float]
-    failure: str | None = None
-
-    @property
-    def ratio(self) -> float | None:
-        """Median to median."""
-        return median(self.ours) / median(self.other) if self.ours and self.other else None
-
-    @property
-    def spread(self) -> tuple[float, float] | None:
-        """The lowest and the highest ratio of two neighbouring repetitions: what the machine's noise can do to the ratio."""
-        ratios = (
-            [ours / other for ours, other in zip(self.ours, self.other, strict=True)] if self.other else []
-        )
-        return (min(ratios), max(ratios)) if ratios else None
-
-    @property
-    def verdict(self) -> str:
-        """Whether the target was met."""
-        if self.failure is not None:
-            return "FAILED"
-        return "met" if self.figure.target.is_met(median(self.ours), self.ratio) else "MISSED"
-
-    def as_json(self) -> dict[str, Any]:
-        """All of it, as plain data."""
-        figure = self.figure
-        return {
-            "name": figure.name,
-            "title": figure.title,
-            "unit": figure.unit,
-            "ours": {"label": figure.ours.label, "values": self.ours},
-            "other": {"label": figure.other.label, "values": self.other} if figure.other else None,
-            "ratio": self.ratio,
-            "spread": self.spread,
-            "target": str(figure.target),
-            "verdict": self.verdict,
-            "failure": self.failure,
-        }
-
-
-def measure(figure: Figure, scale: Scale, *, rounds: int | None = None) -> Result:
-    """Sample both sides in turns."""
-    ours: list[float] = []
-    other: list[float] = []
-    try:
-        for _ in range(rounds or figure.rounds):
-            with ExitStack() as stack:
-                sample_ours = stack.enter_context(figure.ours.open(scale))
-                sample_other = stack.enter_context(figure.other.open(scale)) if figure.other else None
-                for _ in range(figure.samples):
-                    ours.append(sample_ours())
-                    if sample_other:
-                        other.append(sample_other())
-    except Failed as error:
-        return Result(figure, [], [], str(error))
-    return Result(figure, ours, other)
-
-
-def shown(value: float, unit: str) -> str:
-    """A figure for a reader: milliseconds, megabytes, or a count."""
-    if unit == "s":
-        return f"{value * 1e3:.3f} ms"
-    return f"{value / 1e6:,.0f} MB/s" if unit == "B/s" else f"{value:,.0f} {unit}"
-
-
-HEADINGS = ("figure", "what", "ours", "other", "ratio", "quartiles", "n", "target", "")
-
-
-def row(result: Result) -> tuple[str, ...]:
-    """One line of the table."""
-    figure, ratio, spread = result.figure, result.ratio, result.spread
-    return (
-        figure.name,
-        figure.title,
-        shown(median(result.ours), figure.unit) if result.ours else "-",
-        shown(median(result.other), figure.unit) if result.other else "-",
-        "-" if ratio is None else f"{ratio:.4f}x" if ratio < 0.01 else f"{ratio:.2f}x",
-        "" if spread is None else f"{spread[0]:.2g}..{spread[1]:.2g}",
-        str(len(result.ours)),
-        str(figure.target),
-        result.verdict,
-    )
-
-
-def table(rows: list[tuple[str, ...]]) -> str:
-    """Rows in columns."""
-    lines = [HEADINGS, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
-    left = (0, 1, 7, 8)
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column in left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+LEGEND = """\
+ratio: of the medians of n samples, taken in turns; quartiles: of the ratios of neighbouring samples;
+cpu: the processor time that the server spends on each unit, ours to the other's, less is better.
+"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -156,12 +54,10 @@ def selected(names: list[str] | None, available: list[Figure]) -> list[Figure]:
     Raises:
         SystemExit: one of the names matches none.
     """
-    if not names:
-        return available
-    for name in names:
+    for name in names or ():
         if not any(fnmatch(figure.name, name) for figure in available):
             raise SystemExit(f"no figure is called {name!r}; see --list")
-    return [figure for figure in available if any(fnmatch(figure.name, name) for name in names)]
+    return [figure for figure in available if not names or any(fnmatch(figure.name, name) for name in names)]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -177,19 +73,16 @@ def main(arguments: list[str] | None = None) -> int:
     for number, figure in enumerate(chosen, 1):
         print(f"[{number}/{len(chosen)}] {figure.name} ...", file=sys.stderr, flush=True)
         results.append(measure(figure, scale, rounds=rounds))
-    report(results, options)
+    if options.json:
+        print(json.dumps([result.as_json() for result in results], indent=1))
+    else:
+        report(results, f"{options.module} against {options.against}, Python {platform.python_version()}")
     return 1 if any(result.failure for result in results) else 0
 
 
-def report(results: list[Result], options: argparse.Namespace) -> None:
-    """Print the results."""
-    if options.json:
-        print(json.dumps([result.as_json() for result in results], indent=1))
-        return
-    print(
-        f"{options.module} against {options.against}, Python {platform.python_version()}; medians; A B A B\n"
-    )
-    print(table([row(result) for result in results]))
+def report(results: list[Result], title: str) -> None:
+    """Print the results for readers."""
+    print(f"{title}\n{LEGEND}\n{table(results)}")
     for result in results:
         if result.failure:
             print(f"\n{result.figure.name} could not be measured: {result.failure}")

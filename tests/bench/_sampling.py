@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from statistics import median
 
 from tests.bench import _load as load
 
-__all__ = ("Failed", "Open", "Scale", "Spec", "importing", "inside", "rate", "transfer")
+__all__ = ("Failed", "Open", "Sample", "Scale", "Spec", "importing", "inside", "rate", "transfer")
 
 ROOT = Path(__file__).resolve().parents[2]
 LIFETIME = 120  # seconds after which a process under measurement ends by itself
@@ -58,8 +59,19 @@ class Spec:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One measurement: the figure itself, and the seconds of processor time that the server's process spent on each unit.
+
+    `cpu` is what a busy machine disturbs least. None where it cannot be had, or says nothing: children are not in it.
+    """
+
+    value: float
+    cpu: float | None = None
+
+
 #: Opens one side; the function that it gives takes one sample.
-Open = Callable[[Scale], AbstractContextManager[Callable[[], float]]]
+Open = Callable[[Scale], AbstractContextManager[Callable[[], Sample]]]
 
 
 def _python(*arguments: str) -> list[str]:
@@ -68,8 +80,8 @@ def _python(*arguments: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _served(spec: Spec) -> Iterator[load.Address]:
-    """A server process; gives its address, and ends it with all its children."""
+def _served(spec: Spec) -> Iterator[tuple[load.Address, int]]:
+    """A server process; gives its address and pid, and ends it with all its children."""
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
             _python("-m", "tests.bench._server", spec.as_json()),
@@ -84,7 +96,7 @@ def _served(spec: Spec) -> Iterator[load.Address]:
             if not line:
                 raise Failed("the server process ended before it listened")
             host, port = json.loads(line)[:2]
-            yield host, port
+            yield (host, port), child.pid
         except (OSError, Failed) as error:
             _kill(child)
             errors.seek(0)
@@ -110,6 +122,21 @@ def _output_of(*command: str) -> str:
     return ran.stdout
 
 
+def _cpu_time(pid: int) -> float | None:
+    """Seconds of processor time of all threads of a process, those that have ended too."""
+    if sys.platform != "linux":
+        return None
+    # The number of another process's clock: see clock_getcpuclockid(3); 2 is the scheduler's own, exact account.
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def _sampled(measure: Callable[[], float], units: int, pid: int, *, forks: bool = False) -> Sample:
+    before = _cpu_time(pid)
+    value = measure()
+    after = _cpu_time(pid)
+    return Sample(value, None if before is None or after is None or forks else (after - before) / units)
+
+
 def rate(
     generator: Callable[[load.Address, int, int], float],
     count: int,
@@ -119,12 +146,14 @@ def rate(
     idle: int = 0,
 ) -> Open:
     """Something per second: each sample is `count` of it by `clients`, beside `idle` connections."""
+    forks = "Fork" in spec.class_name
 
     @contextlib.contextmanager
-    def opened(scale: Scale) -> Iterator[Callable[[], float]]:
-        with _served(spec) as address, load.idle(address, scale(idle, least=0)):
-            generator(address, scale(count), clients)  # warms the server up
-            yield lambda: generator(address, scale(count), clients)
+    def opened(scale: Scale) -> Iterator[Callable[[], Sample]]:
+        units = scale(count)
+        with _served(spec) as (address, pid), load.idle(address, scale(idle, least=0)):
+            generator(address, units, clients)  # warms the server up
+            yield lambda: _sampled(lambda: generator(address, units, clients), units, pid, forks=forks)
 
     return opened
 
@@ -133,10 +162,11 @@ def transfer(generator: Callable[[load.Address, int], float], megabytes: int, sp
     """Bytes per second."""
 
     @contextlib.contextmanager
-    def opened(scale: Scale) -> Iterator[Callable[[], float]]:
-        with _served(spec) as address:
+    def opened(scale: Scale) -> Iterator[Callable[[], Sample]]:
+        size = scale(megabytes, least=4) << 20
+        with _served(spec) as (address, pid):
             generator(address, 1 << 20)
-            yield lambda: generator(address, scale(megabytes, least=4) << 20)
+            yield lambda: _sampled(lambda: generator(address, size), size, pid)
 
     return opened
 
@@ -144,10 +174,10 @@ def transfer(generator: Callable[[load.Address, int], float], megabytes: int, sp
 def inside(what: str, module: str, class_name: str, cycles: int) -> Open:
     """Seconds: each sample is the median of some cycles in a process of their own."""
 
-    def sample(scale: Scale) -> float:
+    def sample(scale: Scale) -> Sample:
         count = scale(cycles, least=1)
         output = _output_of(*_python("-m", "tests.bench._inside", what, module, class_name, str(count)))
-        return float(median(json.loads(output)))
+        return Sample(median(json.loads(output)))
 
     return lambda scale: contextlib.nullcontext(lambda: sample(scale))
 
@@ -158,9 +188,13 @@ def importing(module: str) -> Open:
     assert spec is not None
     folder = str(Path(spec.origin or "").parents[1 if spec.submodule_search_locations else 0])
     code = (
-        f"import sys; sys.path.insert(0, {folder!r}); from time import perf_counter; "
-        f"started = perf_counter(); import {module}; print(perf_counter() - started)"
+        f"import sys; sys.path.insert(0, {folder!r}); from time import perf_counter, process_time; "
+        f"started = perf_counter(), process_time(); import {module}; "
+        "print(perf_counter() - started[0], process_time() - started[1])"
     )
-    return lambda scale: contextlib.nullcontext(
-        lambda: float(_output_of(sys.executable, "-I", "-S", "-c", code))
-    )
+
+    def sample() -> Sample:
+        value, cpu = map(float, _output_of(sys.executable, "-I", "-S", "-c", code).split())
+        return Sample(value, cpu)
+
+    return lambda scale: contextlib.nullcontext(sample)

@@ -10,16 +10,17 @@ import pytest
 
 from tests.bench import __main__ as bench
 from tests.bench._figures import Figure, Side, Target, figures
-from tests.bench._sampling import Failed, Open, Scale
+from tests.bench._results import measure, table
+from tests.bench._sampling import Failed, Open, Sample, Scale
 
 SMALL = Scale(0.001)
 
 
 def constant(value: float, log: list[str] | None = None) -> Open:
-    def sample() -> float:
+    def sample() -> Sample:
         if log is not None:
             log.append(f"{value:g}")
-        return value
+        return Sample(value, cpu=1 / value)
 
     return lambda scale: nullcontext(sample)
 
@@ -45,7 +46,7 @@ def figure(name: str) -> Figure:
 def test_both_sides_are_sampled_in_turns() -> None:
     log: list[str] = []
 
-    bench.measure(made(constant(1, log), constant(2, log)), SMALL)
+    measure(made(constant(1, log), constant(2, log)), SMALL)
 
     assert log == ["1", "2"] * 4
 
@@ -62,16 +63,16 @@ def test_both_sides_are_sampled_in_turns() -> None:
     ],
 )
 def test_verdicts(ours: float, other: float | None, target: Target, verdict: str) -> None:
-    result = bench.measure(made(constant(ours), constant(other) if other else None, target), SMALL)
+    result = measure(made(constant(ours), constant(other) if other else None, target), SMALL)
 
     assert result.verdict == verdict
-    assert bench.row(result)[-1] == verdict
+    assert result.as_row()[-1] == verdict
 
 
 def test_what_cannot_be_measured_is_said_and_is_no_figure(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(scale: Scale) -> AbstractContextManager[Callable[[], float]]:
+    def broken(scale: Scale) -> AbstractContextManager[Callable[[], Sample]]:
         raise Failed("out of luck")
 
     monkeypatch.setattr(bench, "figures", lambda *_: [made(broken), made(constant(1), constant(1))])
@@ -86,25 +87,12 @@ def test_what_cannot_be_measured_is_said_and_is_no_figure(
 
 
 def test_the_table_shows_figure_ratio_number_and_target() -> None:
-    result = bench.measure(made(constant(3), constant(2)), SMALL)
+    result = measure(made(constant(3), constant(2)), SMALL)
 
-    heading, line = bench.table([bench.row(result)]).splitlines()
+    heading, line = table([result]).splitlines()
 
-    assert heading.split() == ["figure", "what", "ours", "other", "ratio", "quartiles", "n", "target"]
-    assert line.split() == [
-        "name",
-        "title",
-        "3",
-        "conn/s",
-        "2",
-        "conn/s",
-        "1.50x",
-        "1.5..1.5",
-        "4",
-        ">=",
-        "2x",
-        "MISSED",
-    ]
+    assert heading.split() == ["figure", "what", "ours", "other", "ratio", "quartiles", "cpu", "n", "target"]
+    assert " ".join(line.split()) == "name title 3 conn/s 2 conn/s 1.50x 1.5..1.5 0.67x 4 >= 2x MISSED"
 
 
 @pytest.mark.parametrize(
@@ -112,7 +100,9 @@ def test_the_table_shows_figure_ratio_number_and_target() -> None:
     [(0.0012, "s", "1.200 ms"), (2e9, "B/s", "2,000 MB/s"), (12345.6, "conn/s", "12,346 conn/s")],
 )
 def test_figures_are_shown_in_units_for_readers(value: float, unit: str, said: str) -> None:
-    assert bench.shown(value, unit) == said
+    result = measure(made(constant(value), unit=unit), SMALL)
+
+    assert result.as_row()[2:4] == (said, "-")
 
 
 def test_an_unknown_figure_is_refused() -> None:
@@ -124,16 +114,16 @@ def test_an_unknown_figure_is_refused() -> None:
     "name", ["tcp", "udp", "threading-idle", "forking", "bulk-upload", "bulk-download", "import"]
 )
 def test_one_sample_of_the_real_thing(name: str) -> None:
-    opened: AbstractContextManager[Callable[[], float]] = figure(name).ours.open(SMALL)
+    opened: AbstractContextManager[Callable[[], Sample]] = figure(name).ours.open(SMALL)
 
     with opened as sample:
-        assert sample() > 0
+        assert sample().value > 0
 
 
 @pytest.mark.parametrize("name", ["start-TCPServer", "start-ThreadingTCPServer"])
 def test_seconds_are_measured_inside_the_process(name: str) -> None:
     with figure(name).ours.open(SMALL) as sample:
-        assert 0 < sample() < 10
+        assert 0 < sample().value < 10
 
 
 def test_as_json_nothing_is_lost(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,6 +133,6 @@ def test_as_json_nothing_is_lost(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert bench.main(["--json", "--rounds", "1"]) == 0
 
     (told,) = json.loads(capsys.readouterr().out)
-    assert told["ours"] == {"label": "a", "values": [3, 3]}
+    assert told["ours"] == {"label": "a", "values": [3, 3], "cpu": [1 / 3, 1 / 3]}
     assert told["ratio"] == 1.5
     assert told["verdict"] == "MISSED"
