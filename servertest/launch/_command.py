@@ -104,7 +104,12 @@ class CommandHost:
         run, self._run = self._run, None
         if run is None:
             return []
-        return run.stop(deadline)
+        try:
+            return run.stop(deadline)
+        except BaseException:  # an impatient Ctrl-C, above all
+            run.kill()
+            run.close()
+            raise
 
     def kill(self) -> None:
         """Let it crash: kill the program and its process group."""

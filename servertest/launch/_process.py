@@ -122,7 +122,12 @@ class ProcessHost:
         if process is None:
             return []
         process.expected = True
-        problems = _after_end(process) if process.ended else _end(process, deadline)
+        try:
+            problems = _after_end(process) if process.ended else _end(process, deadline)
+        except BaseException:  # an impatient Ctrl-C, above all
+            process.kill()
+            process.close()
+            raise
         problems += process.close()
         problems += [_forked_by(process, pid) for pid in process.left]
         return problems

@@ -89,6 +89,20 @@ class _Reader:
         self.selector.register(self._bell, selectors.EVENT_READ, self._on_bell)
         self._thread = threading.Thread(target=self._run, name="servertest-process-reader", daemon=True)
         self._thread.start()
+        self._excuse()
+
+    def _excuse(self) -> None:
+        """It may have been started for one test's server and go on for another one's: neither has leaked it."""
+        from ._leak_excuses import register_own_fd, register_own_thread
+
+        register_own_thread(self._thread)
+        for fd in self._descriptors:
+            register_own_fd(fd)
+
+    @property
+    def _descriptors(self) -> list[int]:
+        selector = getattr(self.selector, "fileno", None)  # epoll and kqueue have one
+        return [self._bell.fileno(), self._button.fileno(), *([] if selector is None else [selector()])]
 
     def do(self, work: Callable[[], None]) -> None:
         """Have the thread do something, and wait until it is done."""
@@ -99,6 +113,10 @@ class _Reader:
             raise RuntimeError("the reader of the server processes does not answer")
 
     def end(self) -> None:
+        from ._leak_excuses import unregister_own_fd
+
+        for fd in self._descriptors:
+            unregister_own_fd(fd)
         self.do(self._leave)
         self._thread.join(PATIENCE)
         self._button.close()

@@ -95,13 +95,21 @@ class ServerProcess:
         self._make_lines()
 
     def _make_lines(self) -> None:
-        self._lifeline, self._far_lifeline = socket.socketpair()
-        self._lifeline.setblocking(False)
-        self._channel, self._far_channel = channel_pair()
-        near, self._far_output = os.pipe()
-        os.set_blocking(near, False)
-        self._output = Descriptor(near)
-        self._stacks = StackReader()
+        with contextlib.ExitStack() as undo:
+            self._lifeline, self._far_lifeline = socket.socketpair()
+            undo.callback(self._lifeline.close)
+            undo.callback(self._far_lifeline.close)
+            self._lifeline.setblocking(False)
+            self._channel, self._far_channel = channel_pair()
+            undo.callback(self._channel.close)
+            undo.callback(self._far_channel.close)
+            near, self._far_output = os.pipe()
+            undo.callback(os.close, near)
+            undo.callback(os.close, self._far_output)
+            os.set_blocking(near, False)
+            self._output = Descriptor(near)
+            self._stacks = StackReader()
+            undo.pop_all()
 
     # -- beginning
 

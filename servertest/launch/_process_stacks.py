@@ -47,7 +47,12 @@ class StackReader:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._stacks, self.stacks = os.pipe()
-        self._bell, self.bell = os.pipe()
+        try:
+            self._bell, self.bell = os.pipe()
+        except OSError:  # no descriptors left
+            os.close(self._stacks)
+            os.close(self.stacks)
+            raise
         for fd in (self._stacks, self._bell, self.bell):
             os.set_blocking(fd, False)
 

@@ -361,6 +361,22 @@ def test_output_is_bounded() -> None:
     assert run.output.getvalue().endswith(b"last\n")
 
 
+def test_an_interrupted_stop_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    command = Launched(python(SERVER, "{host}", "{port}"), "TCPServer")
+    pid = command.pid
+
+    def interrupt(run: object) -> list[str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_command._Run, "_left_behind", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        command.stop()
+
+    assert wait_for_end(pid)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_nothing_is_left_of_many_commands() -> None:
     before = (threading.active_count(), len(os.listdir("/proc/self/fd")))
     for _ in range(5):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from servertest.launch import _process_reader
+from servertest.launch._leaks import no_leaks
 from servertest.launch._process_reader import Watch
 
 Pair = tuple[socket.socket, socket.socket]
@@ -86,6 +87,16 @@ def test_the_thread_lives_as_long_as_there_is_a_watch(pair: Pair) -> None:
 
     assert _threads() == []
     assert _process_reader._state.reader is None
+
+
+def test_the_reader_is_nobodys_leak(pair: Pair) -> None:
+    near, far = pair
+    with no_leaks():
+        first = Watch({near: lambda: True})
+        second = Watch({far: lambda: True})  # of a server that outlives this test
+        first.end()
+    with no_leaks():
+        second.end()
 
 
 def test_an_error_in_one_call_does_not_silence_the_others(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import signal
 from collections.abc import Iterator
 
@@ -118,6 +120,42 @@ def test_what_was_sent_is_taken_though_somebody_still_holds_the_line(
     assert len(ear.transcript) == 1
     assert process.output.getvalue() == b"late"
     assert "still holds the server's output" in problems[0]
+
+
+def test_nothing_is_left_open_where_there_are_too_few_descriptors(ear: Ear) -> None:
+    before = os.listdir("/proc/self/fd")
+    with _limit_of_descriptors():
+        for free in range(10):
+            held = _take_all_but(free)
+            try:
+                with pytest.raises(OSError, match="Too many open files"):
+                    ServerProcess(ear, ())
+            finally:
+                for fd in held:
+                    os.close(fd)
+
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+@contextlib.contextmanager
+def _limit_of_descriptors() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def _take_all_but(free: int) -> list[int]:
+    held: list[int] = []
+    try:
+        while True:
+            held.append(os.dup(0))
+    except OSError:
+        for _ in range(free):
+            os.close(held.pop())
+    return held
 
 
 def test_an_end_that_nobody_could_tell_is_an_end(process: ServerProcess, far: Far) -> None:

@@ -164,6 +164,24 @@ def fork_nothing(plan: Plan, stopped: Stop) -> None:
     stopped.wait()
 
 
+def test_an_interrupted_stop_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(fork_nothing):
+        pass
+    before = os.listdir("/proc/self/fd")
+    server = launch(ignore_and(sleep_deeply))
+    pid = server.pid
+
+    def interrupt(process: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_process_run.ServerProcess, "stacks", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        server.stop(0.1)
+
+    assert wait_for_end(pid)
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
 # -- those that end by themselves
 
 
