@@ -13,8 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from ._pytest._guard import Guard
-    from ._pytest._serve import Serve
+    from ._pytest import Guard, Serve
     from .launch import Running
 
 __all__ = ()
@@ -178,7 +177,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
     item.config.stash[_current_key] = item
     mode = _leak_mode(item.config)
     if mode == "all" or (mode == "used" and _uses_us(item)):
-        from ._pytest._guard import Guard, is_excused
+        from ._pytest import Guard, is_excused
 
         if not is_excused(item):
             item.stash[_guard_key] = Guard(item)
@@ -235,7 +234,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     servers = item.stash.get(_servers_key, [])
     if report.failed and servers:
-        from ._pytest._report import keep_serving, sections
+        from ._pytest import keep_serving, sections
 
         report.sections.extend(sections(servers))
         if call.when == "call" and item.config.getoption(OPT_SERVE):
@@ -252,7 +251,7 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool | None:
 
     import pytest_timeout
 
-    from ._pytest._report import start_alarm, start_timer
+    from ._pytest import start_alarm, start_timer
 
     servers = item.stash.setdefault(_servers_key, [])
     if settings.method == "signal" and threading.current_thread() is threading.main_thread():
@@ -266,7 +265,7 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool | None:
 
 
 def _serve(request: pytest.FixtureRequest, kind: str | None = None) -> Iterator[Serve]:
-    from ._pytest._serve import Serve
+    from ._pytest import Serve
 
     config = request.config
 

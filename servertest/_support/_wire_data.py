@@ -33,7 +33,8 @@ class WireProvider(BaseProvider):
         """A line of words, `max_bytes` long at the most, its ending included."""
         room = max(max_bytes - len(ending), 0)
         text = self.generator.sentence(nb_words=8).encode("utf-8")[:room]
-        return text.decode("utf-8", "ignore").encode("utf-8") + ending
+        line: bytes = text.decode("utf-8", "ignore").encode("utf-8") + ending
+        return line
 
     def wire_datagram(self, max_bytes: int = 512) -> bytes:
         """A datagram of 0 to `max_bytes` bytes."""
@@ -42,7 +43,8 @@ class WireProvider(BaseProvider):
     def wire_blob(self, min_bytes: int = 1, max_bytes: int = 4096) -> bytes:
         """Bytes of all values, from `min_bytes` to `max_bytes` of them."""
         size = self.generator.random.randint(min_bytes, max_bytes)
-        return self.generator.random.randbytes(size)
+        blob: bytes = self.generator.random.randbytes(size)
+        return blob
 
     def wire_garbage(self, max_bytes: int = 64) -> bytes:
         """What no protocol expects: terminators in the wrong places, broken UTF-8, NULs. Never empty."""

@@ -17,6 +17,7 @@ import threading as threading
 from io import BufferedIOBase as BufferedIOBase
 from time import monotonic as time  # noqa: F401 - programs reach these modules through this one
 
+from . import _base
 from ._base import BaseServer, serve_together as serve_together
 from ._handlers import (
     BaseRequestHandler,
@@ -73,6 +74,8 @@ if hasattr(socket, "AF_UNIX"):
 
 #: Makes the selector of each loop; looked up whenever one begins, so that programs may put their own here.
 _ServerSelector: Any = _PollSelector if hasattr(selectors, "PollSelector") else selectors.SelectSelector
+
+_base.public_module = sys.modules[__name__]
 
 for _name in __all__:
     globals()[_name].__module__ = "socketserver"

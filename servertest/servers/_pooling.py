@@ -14,7 +14,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["ThreadPoolMixIn", "ThreadPoolTCPServer", "ThreadPoolUDPServer"]
+__all__: tuple[str, ...] = (
+    "ThreadPoolMixIn",
+    "ThreadPoolTCPServer",
+    "ThreadPoolUDPServer",
+)
 
 
 class _Pool:
@@ -182,4 +186,7 @@ else:
     class ThreadPoolUnixDatagramServer(ThreadPoolMixIn, UnixDatagramServer):
         """A pool of threads for datagrams."""
 
-    __all__ += ["ThreadPoolUnixDatagramServer", "ThreadPoolUnixStreamServer"]
+    __all__ += (
+        "ThreadPoolUnixDatagramServer",
+        "ThreadPoolUnixStreamServer",
+    )

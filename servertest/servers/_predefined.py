@@ -8,7 +8,10 @@ import socket
 from ._inet import TCPServer, UDPServer
 from ._threading import ThreadingMixIn
 
-__all__ = ["ThreadingTCPServer", "ThreadingUDPServer"]
+__all__: tuple[str, ...] = (
+    "ThreadingTCPServer",
+    "ThreadingUDPServer",
+)
 
 
 class ThreadingUDPServer(ThreadingMixIn, UDPServer):
@@ -28,7 +31,10 @@ if hasattr(os, "fork"):
     class ForkingTCPServer(ForkingMixIn, TCPServer):
         """A process for each connection."""
 
-    __all__ += ["ForkingTCPServer", "ForkingUDPServer"]
+    __all__ += (
+        "ForkingTCPServer",
+        "ForkingUDPServer",
+    )
 
 if hasattr(socket, "AF_UNIX"):
     from ._unix import UnixDatagramServer, UnixStreamServer
@@ -39,7 +45,10 @@ if hasattr(socket, "AF_UNIX"):
     class ThreadingUnixDatagramServer(ThreadingMixIn, UnixDatagramServer):
         """A thread for each datagram."""
 
-    __all__ += ["ThreadingUnixDatagramServer", "ThreadingUnixStreamServer"]
+    __all__ += (
+        "ThreadingUnixDatagramServer",
+        "ThreadingUnixStreamServer",
+    )
 
     if hasattr(os, "fork"):
         # From Python 3.12 in the standard module; here on each version.
@@ -50,4 +59,7 @@ if hasattr(socket, "AF_UNIX"):
         class ForkingUnixDatagramServer(ForkingMixIn, UnixDatagramServer):
             """A process for each datagram."""
 
-        __all__ += ["ForkingUnixDatagramServer", "ForkingUnixStreamServer"]
+        __all__ += (
+            "ForkingUnixDatagramServer",
+            "ForkingUnixStreamServer",
+        )

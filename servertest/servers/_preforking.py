@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["PreForkMixIn", "PreForkTCPServer", "PreForkUDPServer"]
+__all__: tuple[str, ...] = (
+    "PreForkMixIn",
+    "PreForkTCPServer",
+    "PreForkUDPServer",
+)
 
 #: A worker that lived for less than so many seconds is not replaced at once: whatever killed it may kill the next one too.
 _SHORT_LIFE = 1.0
@@ -269,4 +273,7 @@ if hasattr(socket, "AF_UNIX"):
     class PreForkUnixDatagramServer(PreForkMixIn, UnixDatagramServer):
         """Worker processes for datagrams."""
 
-    __all__ += ["PreForkUnixDatagramServer", "PreForkUnixStreamServer"]
+    __all__ += (
+        "PreForkUnixDatagramServer",
+        "PreForkUnixStreamServer",
+    )

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 else:
     _BaseHandler = BaseRequestHandler
 
-__all__ = [
+__all__: tuple[str, ...] = (
     "IncompleteReadError",
     "SelectorMixIn",
     "SelectorReader",
@@ -62,7 +62,7 @@ __all__ = [
     "SelectorStreamRequestHandler",
     "SelectorTCPServer",
     "SelectorWriter",
-]
+)
 
 #: Seconds that server_close() waits, beyond drain_timeout, for a loop in another thread to let go of the connections.
 _PATIENCE = 5.0
@@ -506,7 +506,7 @@ else:
     class SelectorUnixStreamServer(SelectorMixIn, UnixStreamServer):
         """One thread for all connections."""
 
-    __all__ += ["SelectorUnixStreamServer"]
+    __all__ += ("SelectorUnixStreamServer",)
 
 
 def _check(handler: Any, server: Any) -> None:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-import trustme  # noqa: F401 - pytester takes back what the inner run has imported, and cryptography cannot be imported twice
+import trustme
+
+import servertest._pytest
+import servertest._support._wire_data
+import servertest.tls
+
+#: pytester takes back what an inner run has imported, and some modules cannot be imported twice: so they are all here before.
+PRESENT = (trustme, servertest.tls, servertest._pytest, servertest._support._wire_data)
 
 HANDLERS = """
 import pytest
@@ -24,7 +31,9 @@ def run(pytester: pytest.Pytester) -> Callable[..., pytest.RunResult]:
 
     def run(source: str, *options: str, subprocess: bool = False) -> pytest.RunResult:
         pytester.makepyfile(HANDLERS + source)
-        pytester.makeini("[pytest]\nfilterwarnings = error\naddopts = -p no:randomly -p no:cacheprovider\nasyncio_default_fixture_loop_scope = function\n")
+        pytester.makeini(
+            "[pytest]\nfilterwarnings = error\naddopts = -p no:randomly -p no:cacheprovider\nasyncio_default_fixture_loop_scope = function\n"
+        )
         runner = pytester.runpytest_subprocess if subprocess else pytester.runpytest
         return runner(*options)
 

@@ -95,3 +95,118 @@ def test_imports():
 """)
     result = pytester.runpytest_subprocess("-p", "no:hypothesispytest")
     result.assert_outcomes(passed=1)
+
+
+ASYNC = """
+async def use(serve):
+    server = serve(Upper, "ForkingTCPServer")
+    async with await server.connect_async() as client:
+        await client.send_all(b"hi\\n")
+        assert await client.readline() == b"HI\\n"
+"""
+
+
+def test_pytest_asyncio(run: Run) -> None:
+    result = run(
+        ASYNC
+        + """
+@pytest.mark.asyncio
+async def test_async(serve):
+    await use(serve)
+
+async def serve_in_the_loop(serve):
+    async def echo(reader, writer):
+        writer.write((await reader.readline()).upper())
+        writer.close()
+    async with await serve.asyncio(echo).connect_async() as client:
+        await client.send_all(b"hi\\n")
+        assert await client.read_eof() == b"HI\\n"
+
+@pytest.mark.asyncio
+async def test_asyncio_server(serve):
+    await serve_in_the_loop(serve)
+""",
+        subprocess=True,
+    )
+    result.assert_outcomes(passed=2)
+
+
+def test_anyio(run: Run) -> None:
+    result = run(
+        ASYNC
+        + """
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+@pytest.mark.anyio
+async def test_async(serve, anyio_backend):
+    await use(serve)
+""",
+        subprocess=True,
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_a_task_that_is_left_behind_is_blamed_on_its_test(run: Run) -> None:
+    result = run(
+        """
+import asyncio
+
+@pytest.fixture(scope="module")
+def loop():
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+TASKS = []
+
+def test_leaves_a_task(serve, loop):
+    TASKS.append(loop.create_task(asyncio.sleep(3600), name="of mine"))
+    loop.run_until_complete(asyncio.sleep(0))
+
+def test_next(serve, loop):
+    TASKS[0].cancel()
+    loop.run_until_complete(asyncio.sleep(0))
+""",
+        subprocess=True,
+    )
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*test_leaves_a_task left something behind*", "*of mine*"])
+
+
+def test_pytest_socket(run: Run) -> None:
+    source = """
+import socket
+
+@pytest.mark.parametrize("kind", ["ThreadingTCPServer", "ForkingUnixStreamServer", "ThreadPoolTCPServer+tls"])
+def test_loopback(serve, kind):
+    with serve(Upper, kind).connect() as client:
+        client.send_all(b"hi\\n")
+        assert client.readline() == b"HI\\n"
+
+def test_the_world_is_shut_out():
+    from pytest_socket import SocketConnectBlockedError
+    with socket.socket() as client, pytest.raises((SocketConnectBlockedError, UserWarning)):
+        client.connect(("192.0.2.1", 80))
+"""
+    result = run(source, "--allow-hosts=127.0.0.1,::1", "--allow-unix-socket", subprocess=True)
+    result.assert_outcomes(passed=4)
+
+
+def test_random_order_and_several_workers_together(run: Run) -> None:
+    result = run(
+        """
+@pytest.mark.parametrize("number", range(10))
+@pytest.mark.parametrize("kind", ["TCPServer", "ForkingUnixStreamServer"])
+def test_kind(serve, kind, number):
+    with serve(Upper, kind).connect() as client:
+        client.send_all(b"hi\\n")
+        assert client.readline() == b"HI\\n"
+""",
+        "-n2",
+        "-p",
+        "randomly",
+        subprocess=True,
+    )
+    result.assert_outcomes(passed=20)
