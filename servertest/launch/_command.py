@@ -25,7 +25,7 @@ from ._command_port import PortReservation, reserve_port
 from ._command_ready import LineSearch, is_bound, takes_connection
 from ._errors import HandlerError
 from ._process_exit import DRAINING, DYING, ProcessDied, describe_status, wait_for_exit
-from ._process_group import group_members
+from ._process_group import lasting_members
 from ._process_output import Output
 from ._process_reader import Descriptor, Watch
 
@@ -40,6 +40,8 @@ __all__ = ("CommandHost",)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.002, 0.1
 #: Of the time that a stop may take: the part after which the program is killed. The rest is for dying.
 _KILL = 0.9
+#: Seconds that members of the group may take to end after the program itself. They have been told at the same time.
+_PARTING = 0.5
 _PIECE = 65_536
 _HOSTS = {"inet": "127.0.0.1", "inet6": "::1", "dual": "::"}
 #: Ends that a program was asked for.
@@ -313,7 +315,7 @@ class _Run:
     def _left_behind(self) -> list[str]:
         if not self.ended:
             return []
-        left = [pid for pid in group_members(self.process.pid) if pid != self.process.pid]
+        left = lasting_members(self.process.pid, _PARTING)
         return [
             f"process {pid}, started by {self._title}, still ran when that one had ended, and was killed"
             for pid in left

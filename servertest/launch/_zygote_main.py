@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from .. import servers  # noqa: F401 - for the children, as is all that the next line imports
 from ._child import serve
-from ._process_group import group_members
+from ._process_group import lasting_members
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -64,6 +64,8 @@ TO_ONE, TO_ALL = b"1", b"*"
 
 #: Descriptors of a request, in this order: lifeline, channel, output, stacks, bell, and perhaps the listener.
 MOST_DESCRIPTORS = 6
+#: Seconds that a process which the server has left behind may take to end.
+PARTING = 0.1
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER, prctl(2)
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 
@@ -75,6 +77,7 @@ class _Zygote:
         self.control = control
         self.selector = selectors.DefaultSelector()
         self.lifelines: dict[int, socket.socket] = {}  # by pid of the server process
+        self.statuses: dict[int, int] = {}  # of those that were reaped before they were buried
         self.bell, self.button = socket.socketpair()
         self.parent = _watch_process(os.getppid())
         self.prctl = _find_prctl()
@@ -181,22 +184,31 @@ class _Zygote:
 
     def _ended_children(self) -> Iterator[int]:
         """Pids of children that have ended and are not reaped."""
-        if not hasattr(os, "waitid"):  # macOS before Python 3.13
-            yield from [pid for pid in self.lifelines if os.waitpid(pid, os.WNOHANG)[0]]  # pragma: no cover
-            return  # pragma: no cover
+        if not hasattr(os, "waitid"):
+            yield from self._reap_without_waitid()
+            return
         with contextlib.suppress(ChildProcessError):
             while (found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
                 yield found.si_pid
+
+    def _reap_without_waitid(self) -> list[int]:
+        """The same on macOS before Python 3.13, where one cannot look without reaping."""
+        for pid in self.lifelines:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                self.statuses[pid] = status
+        return list(self.statuses)
 
     def _bury(self, pid: int, lifeline: socket.socket) -> None:
         """Reap a server process, and end what it leaves behind."""
         with contextlib.suppress(KeyError):
             self.selector.unregister(lifeline)
         if self.prctl is None:
-            _signal_group(
-                pid, signal.SIGKILL
-            )  # before it is reaped: until then nobody else can get its number
-        _, status = os.waitpid(pid, 0)
+            # Before it is reaped: until then nobody else can get its number.
+            _signal_group(pid, signal.SIGKILL)
+        status = self.statuses.pop(pid, None)
+        if status is None:
+            _, status = os.waitpid(pid, 0)
         if self.prctl is not None:
             self._end_orphans(pid, lifeline)
         _tell(lifeline, ENDED, status)
@@ -209,7 +221,7 @@ class _Zygote:
                 pass  # zombies
         except ChildProcessError:
             return
-        for pid in group_members(group):
+        for pid in lasting_members(group, PARTING):
             _tell(lifeline, LEFT, pid)
         _signal_group(group, signal.SIGKILL)
 
