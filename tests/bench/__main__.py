@@ -15,6 +15,7 @@ from tests.bench._figures import Figure, figures
 from tests.bench._results import Result, measure, table
 from tests.bench._sampling import Scale
 from tests.bench._server import raise_descriptor_limit
+from tests.bench._suites import suites
 
 __all__ = ("main", "selected")
 
@@ -63,7 +64,7 @@ def selected(names: list[str] | None, available: list[Figure]) -> list[Figure]:
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print. Returns the exit status."""
     options = parser().parse_args(arguments)
-    chosen = selected(options.only, figures(options.module, options.against))
+    chosen = selected(options.only, [*figures(options.module, options.against), *suites()])
     if options.list:
         print("\n".join(figure.name for figure in chosen))
         return 0

@@ -71,16 +71,32 @@ def handler(module: Any, server_class: Any) -> Any:
     return handler_for("lines" if cooperative else "echo", module)
 
 
+def observed(server_class: Any) -> Any:
+    """The class, with an event for each turn of its loop: the loop is then about to wait again, as a server mostly does."""
+
+    class Observed(server_class):  # type: ignore[misc]
+        def service_actions(self) -> None:
+            super().service_actions()
+            self.turned.set()
+
+    return Observed
+
+
 def stops(module: Any, server_class: Any, cycles: int) -> list[float]:
     seconds = []
+    in_workers = issubclass(
+        server_class, getattr(module, "PreForkMixIn", ())
+    )  # requests pass the parent's loop by
     with places(server_class) as (address, client):
         for _ in range(cycles):
-            server = server_class(address(), handler(module, server_class))
+            server = observed(server_class)(address(), handler(module, server_class))
+            server.turned = threading.Event()
             thread = threading.Thread(target=server.serve_forever)
             thread.start()
             peer = client()
             ask(peer, server.server_address)
             end(peer, server_class)
+            assert in_workers or server.turned.wait(LIMIT)
             started = perf_counter()
             server.shutdown()
             server.server_close()
