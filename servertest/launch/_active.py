@@ -112,9 +112,13 @@ class Activity:
     def end_input(self) -> None:
         """Let whoever reads from the connection see end of file after what has arrived."""
         sock = self.connection
-        if sock is not None and not self.cut and not self.elsewhere:
-            self.cut = not _client_has_closed(sock)
-            _shut(sock, socket.SHUT_RD)
+        if sock is None or self.cut or self.elsewhere:
+            return
+        # A signal handler that comes in here ends the input too, and then the client seems to have closed: what was found
+        # out once is never taken back.
+        if not _client_has_closed(sock):
+            self.cut = True
+        _shut(sock, socket.SHUT_RD)
 
     def force(self) -> None:
         """Shut the connection down under its handler."""

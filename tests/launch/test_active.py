@@ -11,7 +11,7 @@ import pytest
 
 from servertest import servers
 from servertest._support import Deadline, HandlerFailed
-from servertest.launch import launch
+from servertest.launch import _active, launch
 from servertest.launch._active import Activity, ActivityBook
 from servertest.launch._handshake import Handshake
 from servertest.launch._instrument import Instrument
@@ -60,6 +60,23 @@ def test_a_request_that_another_process_handles_is_left_alone(
     # In that other process, which has a copy of the book.
     book.begin(activity)
     assert has_ended(pair[0])
+    assert activity.cut
+
+
+def test_a_stop_that_interrupts_another_one_does_not_blame_the_client(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = ActivityBook(None)
+    activity = book.open(1, Activity(0, "client", pair[0]))
+    look = _active._client_has_closed
+
+    def interrupted(sock: socket.socket) -> bool:
+        monkeypatch.undo()
+        book.stop()  # as a signal handler would
+        return look(sock)
+
+    monkeypatch.setattr(_active, "_client_has_closed", interrupted)
+    book.stop()
     assert activity.cut
 
 
