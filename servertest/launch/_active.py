@@ -169,9 +169,8 @@ class ActivityBook:
 
     def __init__(self, observer: Observer | None) -> None:
         self.observer = observer
-        self.recorder = (
-            _Tap(self, observer.transcript) if observer is not None and observer.transcript else None
-        )
+        recorder = None if observer is None else observer.transcript
+        self.recorder = None if recorder is None else _Tap(self, recorder)
         self.stopping = False
         #: What left a handler and is no `Exception`: it ends a serving loop, and was reported already.
         self.fatal: BaseException | None = None
@@ -247,11 +246,20 @@ class ActivityBook:
         Returns:
             A paragraph for each that had to be forced.
         """
-        if self._idle.wait(deadline.remaining()):
+        if self._settled(deadline):
             return []
         forced = [self.tell(activity) for activity in self.unfinished()]
         self.force()
         return forced
+
+    def _settled(self, deadline: Deadline) -> bool:
+        while self.unfinished():
+            # A new one: the last may have been opened just before a request slipped in.
+            latch = self._idle = Latch()
+            self._look_whether_idle()
+            if not latch.wait(deadline.remaining()):
+                break
+        return not self.unfinished()
 
     def left_behind(self) -> list[str]:
         """Those that have not even ended when they were forced: a sentence for each."""

@@ -38,6 +38,8 @@ __all__ = ("Instrument", "has_base", "is_ours", "method_of")
 #: What both modules call the target of a thread that lives for one request.
 _REQUEST_THREAD = "process_request_thread"
 
+_ABSENT: Any = object()
+
 
 def is_ours(server: object) -> bool:
     """Whether a server is built on `servertest.servers`, which can be stopped at once by its flag alone."""
@@ -68,7 +70,7 @@ class Instrument:
         self._selects = has_base(server, "SelectorMixIn")
         self._own_handle_error = method_of(server, "handle_error") not in ("", "BaseServer")
         self._told: set[int] = set()
-        self._put: list[str] = []
+        self._before: dict[str, Any] = {}
         for name in (
             "get_request",
             "finish_request",
@@ -85,14 +87,17 @@ class Instrument:
 
     def _hook(self, name: str, original: Callable[..., Any], extended: Callable[..., Any]) -> None:
         # The name goes along: threads are called after their target.
+        self._before[name] = vars(self.server).get(name, _ABSENT)
         setattr(self.server, name, functools.wraps(original)(functools.partial(extended, original)))
-        self._put.append(name)
 
     def remove(self) -> None:
         """Take the attributes off again, which also breaks the circle of references between them and the server."""
-        for name in self._put:
-            vars(self.server).pop(name, None)
-        self._put.clear()
+        for name, before in self._before.items():
+            if before is _ABSENT:
+                vars(self.server).pop(name, None)
+            else:
+                setattr(self.server, name, before)
+        self._before.clear()
 
     # -- what the server calls
 
@@ -105,7 +110,7 @@ class Instrument:
         if not isinstance(request, socket.socket) or request is getattr(self.server, "socket", None):
             book.open(id(request), Activity(book.number_of_peer(client_address), client_address, request))
             return request
-        number = book.connected(client_address, self.server.server_address)
+        number = book.connected(client_address, _own_name(request))
         if self._handshake is None:
             request = book.observe(request, number)
         elif self._selects:
@@ -198,7 +203,7 @@ class Instrument:
     def _finish_in_child(
         self, original: Callable[..., int], handler: Any, work: Callable[..., Any], *args: Any
     ) -> int:
-        activity = self.book.get(id(handler.request))
+        activity = next((one for one in self.book if one.request is handler.request), None)
         if activity is not None:
             activity.elsewhere = True
 
@@ -234,6 +239,14 @@ class Instrument:
     def _child_ended(self, pid: int, how: str) -> None:
         error = ChildProcessError(f"the server's child {pid} {how}")
         self.book.failed(None, error, where="child process")
+
+
+def _own_name(sock: socket.socket) -> Any:
+    """The server's end of a connection, which on a dual-stack server is not the address that it listens on."""
+    try:
+        return sock.getsockname()
+    except OSError:
+        return None  # some systems forget it when the client has gone already
 
 
 def _where_it_waits(server: Any, request: Any) -> str:

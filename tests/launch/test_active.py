@@ -140,6 +140,19 @@ def test_draining_ends_as_soon_as_the_last_one_has_ended(pair: tuple[socket.sock
     assert book.left_behind() == []
 
 
+def test_a_request_that_slips_in_after_the_stop_is_waited_for(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    book = ActivityBook(None)
+    book.stop()
+    activity = book.open(1, Activity(0, "client", pair[0]))
+    book.begin(activity)
+    threading.Timer(0.05, book.ended, args=(activity,)).start()
+
+    assert book.drain(Deadline(5, "the handler")) == []
+    assert activity.ended
+
+
 def test_what_nobody_closes_is_forced_once_and_told(pair: tuple[socket.socket, socket.socket]) -> None:
     book = ActivityBook(None)
     activity = book.open(1, Activity(0, "client", pair[0]))

@@ -57,6 +57,9 @@ def test_dual_stack_serves_both(host: str) -> None:
     skip_unless_available(kind)
     with launch(handler_for(kind), kind) as running:
         echo(running, host="::1" if host == "::1" else "::ffff:127.0.0.1")
+        assert running.transcript is not None
+        # The transcript has the address that the client came to, not the one that the server listens on.
+        assert running.transcript.connections[0].server[0].endswith(host)
 
 
 @pytest.mark.parametrize("kind", kinds(host="thread"), ids=str)

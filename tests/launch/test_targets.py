@@ -274,6 +274,22 @@ def test_nothing_stays_on_a_server_that_was_stopped() -> None:
     assert set(vars(server)) <= own | {"_BaseServer__shutdown_request"}
 
 
+def test_attributes_that_were_on_a_server_object_are_called_and_stay() -> None:
+    server = servers.ThreadingTCPServer(("127.0.0.1", 0), Upper)
+    calls: list[str] = []
+
+    def process_request_thread(request: Any, client_address: Any) -> None:
+        calls.append(threading.current_thread().name)
+        type(server).process_request_thread(server, request, client_address)
+
+    server.process_request_thread = process_request_thread  # type: ignore[method-assign]
+    with launch(server) as running:
+        echo(running)
+    assert len(calls) == 1
+    assert "process_request_thread" in calls[0]
+    assert server.process_request_thread is process_request_thread
+
+
 def test_a_handler_on_a_server_class_of_ones_own() -> None:
     class Own(servers.ThreadingMixIn, servers.TCPServer):
         greeting = b"own"
