@@ -296,6 +296,19 @@ def test_system_exit_ends_the_loop_and_nothing_else() -> None:
             assert other.recv(100) == b"STILL THERE?\n"
 
 
+def test_system_exit_does_not_wait_for_what_is_to_be_sent() -> None:
+    class Exiting(Handler):
+        def handle(self) -> None:
+            self.wfile.write(bytes(50_000_000))
+            raise SystemExit
+
+    server = Witness(Exiting)
+    with connect(server) as client, pytest.raises(SystemExit):
+        server.serve_forever()
+    server.server_close()
+    assert client.fileno() == -1
+
+
 def test_handle_error_that_fails_ends_the_loop_and_the_request() -> None:
     class Strict(Witness):
         def handle_error(self, request: Any, client_address: Any) -> None:
@@ -628,6 +641,23 @@ class Synchronous(StreamRequestHandler):
         self.wfile.write(self.rfile.readline().lower())
 
 
+@contextlib.contextmanager
+def serving_together(*together: Any, threads: int = 1) -> Iterator[None]:
+    """Several servers in one loop, or a single one in several."""
+    found = [threading.Thread(target=serve_together, args=together) for _ in range(threads)]
+    for thread in found:
+        thread.start()
+    try:
+        yield
+    finally:
+        for server in together:
+            server.shutdown()
+        for thread in found:
+            join(thread)
+        for server in together:
+            server.server_close()
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_served_together(order: int) -> None:
     """With each other and with a synchronous server, which may be the first and then chooses the selector."""
@@ -636,10 +666,8 @@ def test_served_together(order: int) -> None:
         SelectorTCPServer(("127.0.0.1", 0), Upper),
         servers.TCPServer(("127.0.0.1", 0), Synchronous),
     ][::order]
-    thread = threading.Thread(target=serve_together, args=together)
-    thread.start()
     selecting = [server for server in together if isinstance(server, SelectorTCPServer)]
-    with connect(selecting[0]) as first, connect(selecting[1]) as second:
+    with serving_together(*together), connect(selecting[0]) as first, connect(selecting[1]) as second:
         for client in (first, second):
             client.sendall(b"a")
         assert ask(together[::order][2]) == b"hello\n"
@@ -651,31 +679,75 @@ def test_served_together(order: int) -> None:
         assert first.recv(10) == b""
         second.sendall(b"still here\n")
         assert second.recv(100) == b"STILL HERE\n"
-    for server in together:
-        server.shutdown()
-    join(thread)
-    for server in together:
-        server.server_close()
+
+
+def test_one_that_leaves_while_its_handler_gives_way_to_others() -> None:
+    """The loop goes on for the other; that handler does not, until there is a loop for it again."""
+    begun, end = threading.Event(), threading.Event()
+
+    class Giving(Handler):
+        async def handle(self) -> None:
+            begun.set()
+            while not end.is_set():
+                await self.sleep(0)
+            await self.wfile.write(b"done\n")
+
+    leaving, other = Witness(Giving), SelectorTCPServer(("127.0.0.1", 0), Upper)
+    with serving_together(leaving, other), connect(leaving) as client:
+        assert begun.wait(LIMIT)
+        leaving.shutdown()
+        assert [ask(other), ask(other)] == [b"HELLO\n"] * 2
+        end.set()
+        with serving(leaving):
+            assert client.recv(10) == b"done\n"
+    assert leaving.errors == []
+
+
+class Announcing(SelectorTCPServer):
+    """Says when a loop of its begins."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Semaphore(0)
+        super().__init__(("127.0.0.1", 0), Upper)
+
+    def _servertest_started(self, loop: Any) -> None:
+        super()._servertest_started(loop)
+        self.begun.release()
+
+    def await_loops(self, number: int) -> None:
+        for _ in range(number):
+            assert self.begun.acquire(timeout=LIMIT)
 
 
 def test_several_loops_for_one_server() -> None:
     """They share the listener, and none waits in accept() for a connection that another one has got."""
-    server = SelectorTCPServer(("127.0.0.1", 0), Upper)
-    threads = [threading.Thread(target=server.serve_forever) for _ in range(3)]
-    for thread in threads:
+    server = Announcing()
+    with contextlib.ExitStack() as stack:
+        with serving_together(server, threads=3):
+            server.await_loops(3)
+            clients = [stack.enter_context(connect(server)) for _ in range(20)]
+            for client in clients:
+                client.sendall(b"x\n")
+            for client in clients:
+                assert client.recv(10) == b"X\n"
+        for client in clients:
+            assert client.recv(10) == b""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="elsewhere accepted sockets take over the mode of the listener"
+)
+def test_the_listener_does_not_block_while_it_is_served() -> None:
+    """Which nobody sees who does not look below the socket object."""
+    with Announcing() as server:
+        thread = threading.Thread(target=server.serve_forever)
         thread.start()
-    clients = [connect(server) for _ in range(20)]
-    for client in clients:
-        client.sendall(b"x\n")
-    for client in clients:
-        assert client.recv(10) == b"X\n"
-    server.shutdown()
-    for thread in threads:
+        server.await_loops(1)
+        modes = [os.get_blocking(server.fileno()), server.socket.gettimeout()]
+        server.shutdown()
         join(thread)
-    server.server_close()
-    for client in clients:
-        assert client.recv(10) == b""
-        client.close()
+        assert modes == [False, None]
+        assert os.get_blocking(server.fileno())
 
 
 # -- no rubbish ------------------------------------------------------------------------------------------------------------------------

@@ -37,6 +37,8 @@ def test_thousands_of_connections(room: int) -> None:
         with connect(server) as one_more:
             one_more.sendall(b"me too\n")
             assert one_more.recv(10) == b"ME TOO\n"
+            one_more.shutdown(socket.SHUT_WR)
+            assert one_more.recv(10) == b""
         for client in clients[::2]:
             client.shutdown(socket.SHUT_WR)
         for client in clients[::2]:
@@ -166,7 +168,11 @@ def test_waiting_for_a_connection_whose_handler_gives_up() -> None:
 
 def test_served_in_bunches_while_connections_are_busy() -> None:
     """New connections have their turn however busy the others are, and the others however many are new."""
-    with serving(SelectorTCPServer(("127.0.0.1", 0), Upper)) as server, contextlib.ExitStack() as stack:
+
+    class Prompt(Upper):
+        disable_nagle_algorithm = True
+
+    with serving(SelectorTCPServer(("127.0.0.1", 0), Prompt)) as server, contextlib.ExitStack() as stack:
         busy = stack.enter_context(connect(server))
         answers = stack.enter_context(busy.makefile("rb"))
         for _ in range(10):

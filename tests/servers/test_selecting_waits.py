@@ -441,21 +441,27 @@ def test_nobody_keeps_the_loop_to_himself(how: str) -> None:
     assert log.index("other") < 4000
 
 
-def test_many_waiting_clients_and_a_new_one() -> None:
-    """Connections are accepted in bunches, yet through the server's own methods, and only while they are wanted."""
+@pytest.mark.parametrize(("limit", "turns"), [(5, [5]), (70, [64, 6])])
+def test_connections_are_accepted_in_bunches(limit: int, turns: list[int]) -> None:
+    """Through the server's own methods, only while they are wanted, and not so many that others wait long."""
+    accepted = [0]
 
     class Stopping(Witness):
         def process_request(self, request: Any, client_address: Any) -> None:
             super().process_request(request, client_address)
-            if self.calls.count("get_request") == 5:
+            accepted[-1] += 1
+            if sum(accepted) == limit:
                 self.shutdown()
+
+        def service_actions(self) -> None:
+            accepted.append(0)
 
     server = Stopping(Upper)
     with contextlib.ExitStack() as stack:
-        for _ in range(8):
+        for _ in range(limit + 3):
             stack.enter_context(connect(server))
         server.serve_forever()
-        assert server.calls.count("get_request") == 5
+        assert accepted[:-1] == turns
         server.server_close()
 
 
