@@ -16,7 +16,7 @@ from typing import Any
 from ._dump import Place, frames_by_thread, library_of, package_of, places_of
 from ._kernel import SocketFacts, identity, process_facts, socket_facts, started
 from ._leak_heap import loop_descriptors, open_loops
-from ._leak_snapshot import News, Snapshot
+from ._leak_snapshot import News, Snapshot, is_dummy
 
 __all__ = (
     "register_own_fd",
@@ -122,16 +122,9 @@ def _thread_is_fine(thread: threading.Thread, places: list[Place], before: Snaps
     )
 
 
-def is_dummy(thread: threading.Thread) -> bool:
-    """Whether the object merely stands for a thread that `threading` did not start."""
-    return type(thread).__name__ == "_DummyThread"
-
-
 def _raw_thread_is_fine(ident: int, places: list[Place]) -> bool:
-    """Not started by `threading`, whose threads show its code at the outer end also while they begin and end."""
-    if not places or ident == threading.get_ident() or _is_tool(places):
-        return True
-    return library_of(places[0].file) == "threading"
+    """Whether it has ended by now, is this one, or belongs to a tool."""
+    return not places or ident == threading.get_ident() or _is_tool(places)
 
 
 def _is_tool_timer(thread: threading.Thread) -> bool:

@@ -13,6 +13,7 @@ import weakref
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ._dump import frames_by_thread, pending_tasks
@@ -34,7 +35,7 @@ class Snapshot:
 
     Attributes:
         threads: Those that `threading` knows.
-        raw_threads: Identifiers of all threads that run Python code.
+        raw_threads: Identifiers of threads that `threading` did not start.
         descriptors: What each open descriptor refers to; a number that was closed and reused refers to something else.
         children: Child processes, zombies too, each with its start time.
         tasks: Pending asyncio tasks.
@@ -58,9 +59,10 @@ class Snapshot:
             directories: Where to look for the paths of Unix sockets. Choose private ones: everybody's sockets count.
         """
         places = tuple(os.fspath(directory) for directory in directories)
+        threads = threading.enumerate()
         return cls(
-            threads=frozenset(map(weakref.ref, threading.enumerate())),
-            raw_threads=frozenset(frames_by_thread()),
+            threads=frozenset(map(weakref.ref, threads)),
+            raw_threads=_raw(threads),
             descriptors=descriptors(),
             children=children(),
             tasks=frozenset(map(weakref.ref, pending_tasks())),
@@ -87,6 +89,30 @@ class Snapshot:
             tasks=self.tasks | (end.tasks - start.tasks),
             paths=self.paths | (end.paths - start.paths),
         )
+
+
+def _raw(threads: Iterable[threading.Thread]) -> frozenset[int]:
+    """Identifiers are given to the next thread when one ends: those of threads that are known say nothing here.
+
+    Nor do those that run code of `threading` at the outer end: they are just beginning or ending.
+    """
+    frames = frames_by_thread()
+    for thread in threads:
+        if not is_dummy(thread):
+            frames.pop(thread.ident or 0, None)
+    return frozenset(ident for ident, frame in frames.items() if not _begins_in_threading(frame))
+
+
+def is_dummy(thread: threading.Thread) -> bool:
+    """Whether the object merely stands for a thread that `threading` did not start (and may outlive it)."""
+    return type(thread).__name__ == "_DummyThread"
+
+
+def _begins_in_threading(frame: FrameType | None) -> bool:
+    outermost = frame
+    while frame is not None:
+        outermost, frame = frame, frame.f_back
+    return outermost is not None and outermost.f_code.co_filename == threading.__file__
 
 
 def _sockets_in(directory: str) -> list[str]:

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 from .._support import Deadline, LeakFound
 from ._leak_blame import Leak, blame, render_leaks
 from ._leak_excuses import (
-    is_dummy,
     register_own_fd,
     register_own_pid,
     register_own_thread,
@@ -33,7 +32,7 @@ from ._leak_excuses import (
     without_excused,
 )
 from ._leak_origins import trace_allocations, watch_path
-from ._leak_snapshot import News, Snapshot, news_between
+from ._leak_snapshot import News, Snapshot, is_dummy, news_between
 
 if TYPE_CHECKING:
     import asyncio

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import logging
 import logging.handlers
@@ -12,7 +13,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -111,20 +112,28 @@ def test_a_later_process_of_the_same_number_is_not_ours(before: Snapshot) -> Non
 # -- threads of others
 
 
-def start_in(file: str, *, raw: bool) -> threading.Event:
-    """Start a thread that parks in code of a given file; setting the event ends it."""
-    import _thread
-
+@contextmanager
+def thread_in(file: str, *, raw: bool = False, busy: bool = False) -> Iterator[int]:
+    """A thread that works, or parks, in code of a given file until the block is left; gives its identifier."""
     begun, over = threading.Event(), threading.Event()
     names: dict[str, Callable[[], None]] = {}
     code = compile("def work():\n  begin()\n  wait()", file, "exec")
-    exec(code, {"begin": begun.set, "wait": over.wait}, names)
+    found = []
+
+    def begin() -> None:
+        found.append(threading.get_ident())
+        begun.set()
+
+    exec(code, {"begin": begin, "wait": (lambda: over.wait()) if busy else over.wait}, names)
     if raw:
         _thread.start_new_thread(names["work"], ())
     else:
         threading.Thread(target=names["work"], daemon=True).start()
-    assert begun.wait(10)
-    return over
+    try:
+        assert begun.wait(10)
+        yield found[0]
+    finally:
+        over.set()
 
 
 SITE = "/v/lib/python3.11/site-packages"
@@ -144,55 +153,46 @@ SITE = "/v/lib/python3.11/site-packages"
     ],
 )
 def test_threads_of_tools(before: Snapshot, file: str, raw: bool, expected: list[str]) -> None:
-    over = start_in(file, raw=raw)
-    found = kinds(before)
-    over.set()
+    with thread_in(file, raw=raw):
+        assert kinds(before) == expected
 
-    assert found == expected
-    assert wait_clean(before, 10) == []
-
-
-def test_who_else_could_still_close_something(monkeypatch: pytest.MonkeyPatch, before: Snapshot) -> None:
-    """Neither we ourselves, nor threads that have nothing to do with the test."""
-    of_the_runner = before.raw_threads - {threading.get_ident()}
-    frames = frames_by_thread
-    monkeypatch.setattr(
-        _leak_excuses,
-        "frames_by_thread",
-        lambda: {ident: frame for ident, frame in frames().items() if ident not in of_the_runner},
-    )
-    assert not _leak_excuses.someone_else_runs()
-
-    tool = start_in(f"{SITE}/execnet/gateway_base.py", raw=True)
-    assert not _leak_excuses.someone_else_runs()
-    others = threading.enumerate()
-    app = start_in("/app.py", raw=False)
-    assert _leak_excuses.someone_else_runs()
-    (thread,) = set(threading.enumerate()) - set(others)
-    register_own_thread(thread)
-    assert not _leak_excuses.someone_else_runs()
-    tool.set()
-    app.set()
     assert wait_clean(before, 10) == []
 
 
 def test_a_job_on_a_pools_thread_is_a_leak(before: Snapshot) -> None:
     """Only idle workers of trio and anyio are excused."""
-    begun, over = threading.Event(), threading.Event()
+    with thread_in(f"{SITE}/trio/_core/_thread_cache.py", busy=True):
+        assert kinds(before) == ["thread"]
 
-    def job() -> None:
-        begun.set()
-        over.wait()
-
-    names: dict[str, Callable[[], None]] = {}
-    exec(compile("def work(): job()", f"{SITE}/trio/_core/_thread_cache.py", "exec"), {"job": job}, names)
-    threading.Thread(target=names["work"]).start()
-    assert begun.wait(10)
-    found = kinds(before)
-    over.set()
-
-    assert found == ["thread"]
     assert wait_clean(before, 10) == []
+
+
+def test_who_else_could_still_close_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither we ourselves, nor threads that have nothing to do with the test."""
+    shown = {threading.get_ident()}
+    monkeypatch.setattr(
+        _leak_excuses,
+        "frames_by_thread",
+        lambda: {ident: frame for ident, frame in frames_by_thread().items() if ident in shown},
+    )
+    assert not _leak_excuses.someone_else_runs()
+    with thread_in(f"{SITE}/execnet/gateway_base.py", raw=True) as tool, thread_in("/app.py") as app:
+        shown.add(tool)
+        assert not _leak_excuses.someone_else_runs()
+        shown.add(app)
+        assert _leak_excuses.someone_else_runs()
+        (thread,) = (one for one in threading.enumerate() if one.ident == app)
+        register_own_thread(thread)
+        assert not _leak_excuses.someone_else_runs()
+
+
+def test_an_identifier_that_a_raw_thread_has_from_a_known_one() -> None:
+    """The system gives it to the next thread as soon as one has ended."""
+    with thread_in("/app.py") as known:
+        before = Snapshot.take()
+    assert known not in before.raw_threads
+    with thread_in("/app.py", raw=True) as raw:
+        assert raw in Snapshot.take().raw_threads
 
 
 def test_timer_of_pytest_timeout(before: Snapshot) -> None:
