@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import socket
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from .._support import (
     DEFAULT_TIMEOUT,
@@ -87,6 +88,7 @@ class Running:
         self._host: Host = setup.make_host()
         self._setup = setup
         self._directory: SocketDirectory | None = None
+        self._made_again: str | None = None
         self._address: Address | None = None
         self._clients: list[Any] = []
         self._sweep_at = 16
@@ -95,6 +97,7 @@ class Running:
         self._lock = threading.RLock()
         self._server_tls: ServerCredential | None = None
         self._client_tls: ClientCredential | None = None
+        self._client_context: Any = None
         self._forced: list[str] = []
 
     # -- where it is
@@ -272,7 +275,7 @@ class Running:
             self._forced += self._host.stop(Deadline(seconds, f"{self} to stop"))
 
     @contextlib.contextmanager
-    def _closing_clients(self) -> Any:
+    def _closing_clients(self) -> Iterator[None]:
         """Close the clients that the test has left open: after the stop, or if they hold it up, a moment after its beginning."""
         left = [client for client in self._clients if not client.closed]
         self._clients.clear()
@@ -300,6 +303,9 @@ class Running:
         directory, self._directory = self._directory, None
         if directory is not None:
             directory.close()
+        made, self._made_again = self._made_again, None
+        if made is not None:
+            shutil.rmtree(made)
 
     def _remove_path(self) -> None:
         """Remove the path that was given; those in our own directory go with it."""
@@ -326,10 +332,18 @@ class Running:
             address = self.address
             self._halt(None)
             self._remove_path()
-            if self._directory is None and isinstance(address, str) and address[:1] not in ("", "\0"):
-                os.makedirs(os.path.dirname(address), mode=0o700, exist_ok=True)
+            self._make_directory_again(address)
             self._host = self._setup.make_host()
             self._start(address)
+
+    def _make_directory_again(self, address: Address) -> None:
+        """After `stop`, the private directory of a Unix path is gone; whoever has made one of that name is not us."""
+        if self.kind.family != "unix" or self._setup.address is not None or self._directory is not None:
+            return
+        made = os.path.dirname(os.fsdecode(cast("str", address)))
+        if self._made_again is None:
+            os.mkdir(made, mode=0o700)
+            self._made_again = made
 
     def __enter__(self) -> Self:
         return self
@@ -378,7 +392,7 @@ class Running:
             self._sweep_at = max(16, 2 * len(self._clients))
 
     async def connect_async(self, **options: Any) -> Any:
-        """As `connect`, for asyncio: an `AsyncStreamClient` or an `AsyncDatagramClient`."""
+        """As `connect`, for asyncio: an `AsyncStreamClient` or an `AsyncDatagramClient`, which the test has to close."""
         from ..clients import connect_async
 
         address, settings = self._client_options(options)
@@ -393,7 +407,9 @@ class Running:
         if self._client_tls is not None:
             from ..tls import hostname_for
 
-            settings.setdefault("tls", self._client_tls.client_context())
+            if self._client_context is None:
+                self._client_context = self.client_context()
+            settings.setdefault("tls", self._client_context)
             settings.setdefault("server_hostname", hostname_for(self.address))
         return address, settings
 
@@ -445,7 +461,15 @@ class Running:
 
     def _comes_from_closing(self, error: HandlerError) -> bool:
         """Whether a handler merely noticed that the stop had closed the client which the test left open."""
-        return bool(self._closed_clients) and isinstance(error.exception, ConnectionError | EOFError)
+        if not self._closed_clients or not isinstance(error.exception, ConnectionError | EOFError):
+            return False
+        client = self._client_of(error.connection)
+        # Unix clients mostly have no name.
+        return not isinstance(client, tuple) or client in self._closed_clients
+
+    def _client_of(self, connection: int) -> Any:
+        known = [] if self.transcript is None else self.transcript.connections
+        return next((one.client for one in known if one.number == connection), None)
 
     def _raise_what_is_left(self) -> None:
         forced, self._forced = self._forced, []

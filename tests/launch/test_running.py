@@ -146,6 +146,20 @@ def test_restart_after_stop() -> None:
         assert running.running
 
 
+def test_restart_after_stop_on_a_unix_path_leaves_nothing_either() -> None:
+    with launch(Upper, "UnixStreamServer") as running:
+        path = running.path
+        for _ in range(2):
+            running.stop()
+            assert not os.path.exists(os.path.dirname(path))
+            running.restart()
+            assert running.path == path
+            echo(running)
+            running.restart()
+            echo(running)
+    assert not os.path.exists(os.path.dirname(path))
+
+
 def test_restart_keeps_errors_and_transcript() -> None:
     class Once(servers.StreamRequestHandler):
         def handle(self) -> None:
