@@ -1,7 +1,7 @@
 """The command host: any program as a server under test.
 
-The program is told where to serve by its arguments: ``{host}``, ``{port}``, ``{path}`` or ``{fd}`` in them. It runs
-in a process group of its own, its output is kept, and the whole group is ended with it.
+The program is told where to serve by its arguments or its environment: ``{host}``, ``{port}``, ``{path}`` or ``{fd}``
+in them. It runs in a process group of its own, its output is kept, and the whole group is ended with it.
 
 That it serves is known when it prints the line that the caller names, or else when it takes a connection. For the
 latter there is no event to wait for, so connections are tried, at growing intervals. This is the one place where
@@ -187,18 +187,21 @@ class _Run:
     def _socket_type(self) -> int:
         return socket.SOCK_STREAM if self._kind.transport == "stream" else socket.SOCK_DGRAM
 
-    def _fill_in(self, argument: str, listener: socket.socket | None) -> str:
+    def _fill_in(self, text: str, listener: socket.socket | None) -> str:
         values = {"{fd}": str(listener.fileno())} if listener is not None else {}
         if isinstance(self.address, tuple):
             values |= {"{host}": str(self.address[0]), "{port}": str(self.address[1])}
         else:
             values |= {"{path}": os.fsdecode(self.address)}
         for placeholder, value in values.items():
-            argument = argument.replace(placeholder, value)
-        return argument
+            text = text.replace(placeholder, value)
+        return text
 
     def _start(self, output: int, listener: socket.socket | None) -> subprocess.Popen[bytes]:
-        environment = {"PYTHONUNBUFFERED": "1", **os.environ, **(self._target.environment or {})}
+        own = {
+            name: self._fill_in(value, listener) for name, value in (self._target.environment or {}).items()
+        }
+        environment = {"PYTHONUNBUFFERED": "1", **os.environ, **own}
         try:
             return subprocess.Popen(  # noqa: S603 - the caller's own command
                 self.arguments,

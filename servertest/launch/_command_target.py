@@ -23,16 +23,16 @@ class CommandTarget:
     """A program that serves.
 
     Attributes:
-        arguments: The program and its arguments. In each of them ``{host}``, ``{port}``, ``{path}`` (of a Unix socket) and ``{fd}``
-            (the number of a descriptor that it inherits: a socket that is bound, and listening if it is a stream)
-            are replaced; other braces are left alone.
+        arguments: The program and its arguments. In each of them ``{host}``, ``{port}``, ``{path}`` (of a Unix
+            socket) and ``{fd}`` (the number of a descriptor that it inherits: a socket that is bound, and listening
+            if it is a stream) are replaced; other braces are left alone.
         ready: A part of the line that it prints when it serves, or a pattern that is found in it. If the pattern has
             a group, its first group is the port on which the program serves, and ``{port}`` is 0. Without `ready`
             it serves as soon as it takes a connection.
         served: "stream" or "datagram".
         directory: Its current directory; ours if not given.
-        environment: Variables to be added to ours. ``PYTHONUNBUFFERED=1`` is, unless it is set: what a Python program
-            prints would otherwise not come until it ends.
+        environment: Variables to be added to ours, with the same replacements. ``PYTHONUNBUFFERED=1`` is added unless
+            it is set: what a Python program prints would otherwise not come until it ends.
         seconds: How long it may take until it serves.
     """
 
@@ -53,8 +53,8 @@ class CommandTarget:
             )
         if not (self.names_address or LineSearch(self.ready).has_group):
             raise UsageError(
-                f"{self.name} is not told where to serve: put {{port}}, {{path}} or {{fd}} into its arguments, or give a "
-                "ready= pattern whose first group is the port"
+                f"{self.name} is not told where to serve: put {{port}}, {{path}} or {{fd}} into its arguments or its "
+                "environment, or give a ready= pattern whose first group is the port"
             )
 
     @property
@@ -78,12 +78,12 @@ class CommandTarget:
         return self.served
 
     def mentions(self, placeholder: str) -> bool:
-        """Whether some argument has this placeholder."""
-        return any(placeholder in word for word in self.words)
+        """Whether some argument, or a variable of the environment, has this placeholder."""
+        return any(placeholder in text for text in (*self.words, *(self.environment or {}).values()))
 
     @property
     def names_address(self) -> bool:
-        """Whether the arguments say where to serve."""
+        """Whether the program is told where to serve."""
         return any(self.mentions(placeholder) for placeholder in ("{port}", "{path}", "{fd}"))
 
     def check(self, kind: Kind) -> None:

@@ -99,6 +99,12 @@ def test_a_program_is_told_host_and_port() -> None:
         assert command.host.output == f"serving on {command.host.address[1]}"
 
 
+def test_a_program_is_told_by_its_environment() -> None:
+    program = "import os, sys; sys.argv[1:] = ['127.0.0.1', os.environ['PORT']]\n" + textwrap.dedent(SERVER)
+    with running(python(program, environment={"PORT": "{port}"})) as command:
+        assert upper(command.host.address) == b"HI"
+
+
 def test_a_program_says_its_port_itself() -> None:
     with running(python(SERVER, "{host}", "0", ready=re.compile(r"serving on (\d+)"))) as command:
         assert upper(command.host.address) == b"HI"
