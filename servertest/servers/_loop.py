@@ -282,8 +282,8 @@ class Loop:
         self._waker = _open_waker()
         try:
             for seat in self._seats:
-                # The flag before the descriptor: what was stopped and closed before we got here cannot be registered.
-                if seat.server._BaseServer__shutdown_request:
+                # What was stopped or closed before we got here is over before it begins, and cannot be registered.
+                if seat.server._BaseServer__shutdown_request or _fileno(seat.server) == -1:
                     self._leave(seat)
                 else:
                     self._sit(seat)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import os
 import shutil
 import smtplib
 import socket
@@ -178,7 +179,10 @@ http {{
 """
 
 
-@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed here")
+NGINX_PROGRAM = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+
+
+@pytest.mark.skipif(NGINX_PROGRAM is None, reason="nginx is not installed here")
 def test_nginx(serve: Any) -> None:
     from servertest._support import SocketDirectory
 
