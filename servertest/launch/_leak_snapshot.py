@@ -59,10 +59,9 @@ class Snapshot:
             directories: Where to look for the paths of Unix sockets. Choose private ones: everybody's sockets count.
         """
         places = tuple(os.fspath(directory) for directory in directories)
-        threads = threading.enumerate()
         return cls(
-            threads=frozenset(map(weakref.ref, threads)),
-            raw_threads=_raw(threads),
+            threads=frozenset(map(weakref.ref, threading.enumerate())),
+            raw_threads=_raw(),
             descriptors=descriptors(),
             children=children(),
             tasks=frozenset(map(weakref.ref, pending_tasks())),
@@ -91,15 +90,12 @@ class Snapshot:
         )
 
 
-def _raw(threads: Iterable[threading.Thread]) -> frozenset[int]:
-    """Identifiers are given to the next thread when one ends: those of threads that are known say nothing here.
+def _raw() -> frozenset[int]:
+    """Threads that do not have code of `threading` at their outer end; also its own have it when they begin and end.
 
-    Nor do those that run code of `threading` at the outer end: they are just beginning or ending.
+    So what is known to `threading` does not count: identifiers are given to the next thread as soon as one has ended.
     """
     frames = frames_by_thread()
-    for thread in threads:
-        if not is_dummy(thread):
-            frames.pop(thread.ident or 0, None)
     return frozenset(ident for ident, frame in frames.items() if not _begins_in_threading(frame))
 
 
@@ -108,11 +104,10 @@ def is_dummy(thread: threading.Thread) -> bool:
     return type(thread).__name__ == "_DummyThread"
 
 
-def _begins_in_threading(frame: FrameType | None) -> bool:
-    outermost = frame
-    while frame is not None:
-        outermost, frame = frame, frame.f_back
-    return outermost is not None and outermost.f_code.co_filename == threading.__file__
+def _begins_in_threading(frame: FrameType) -> bool:
+    while frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_code.co_filename == threading.__file__
 
 
 def _sockets_in(directory: str) -> list[str]:
