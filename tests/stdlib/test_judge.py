@@ -69,6 +69,25 @@ def test_every_kind_of_difference_is_said(changed: Record, said: str) -> None:
     assert said in differences[0]
 
 
+@pytest.mark.parametrize(
+    ("detail", "lost"),
+    [
+        (
+            'File "asyncio/base_events.py"\nOSError: [Errno 98] error while attempting to bind: address already in use',
+            True,
+        ),
+        ("OSError: [Errno 98] Address already in use", True),
+        (
+            'File "servertest/servers/_inet.py", in server_bind\nOSError: [Errno 98] Address already in use',
+            False,
+        ),
+        ("ConnectionResetError: [Errno 104] Connection reset by peer", False),
+    ],
+)
+def test_a_port_that_somebody_took_is_told_from_a_bind_of_ours_that_failed(detail: str, lost: bool) -> None:
+    assert other(details={"a": detail}).lost_a_port is lost
+
+
 @pytest.mark.parametrize("way", ["injected", "shim"])
 def test_a_perfect_stand_in_goes_unnoticed_and_a_faulty_one_does_not(way: Way, tmp_path: Path) -> None:
     perfect = run("same_again", way, tmp_path / "perfect")
