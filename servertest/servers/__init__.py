@@ -27,19 +27,26 @@ from ._handlers import (
 )
 from ._inet import TCPServer, TruncatedDatagramWarning as TruncatedDatagramWarning, UDPServer
 from ._loop import PollSelector as _PollSelector
-from ._predefined import *
-from ._threading import ThreadingMixIn, _NoThreads as _NoThreads, _Threads as _Threads
+from ._threading import (
+    ThreadingMixIn,
+    ThreadingTCPServer,
+    ThreadingUDPServer,
+    _NoThreads as _NoThreads,
+    _Threads as _Threads,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from ._collecting import *
+    from ._forking import *
     from ._http import *
     from ._pooling import *
     from ._preforking import *
     from ._selecting import *
     from ._tls import *
+    from ._unix import *
 
 __version__ = "0.4"
 
@@ -55,34 +62,8 @@ __all__ = [
     "UDPServer",
 ]
 
-if hasattr(os, "fork"):
-    from ._forking import FinishInChildMixIn as FinishInChildMixIn, ForkingMixIn
-
-    __all__ += ["ForkingMixIn", "ForkingTCPServer", "ForkingUDPServer"]
-
-if hasattr(socket, "AF_UNIX"):
-    from ._unix import UnixDatagramServer, UnixStreamServer
-
-    __all__ += [
-        "ThreadingUnixDatagramServer",
-        "ThreadingUnixStreamServer",
-        "UnixDatagramServer",
-        "UnixStreamServer",
-    ]
-    if hasattr(os, "fork"):
-        __all__ += ["ForkingUnixDatagramServer", "ForkingUnixStreamServer"]
-
-#: Makes the selector of each loop; looked up whenever one begins, so that programs may put their own here.
-_ServerSelector: Any = _PollSelector if hasattr(selectors, "PollSelector") else selectors.SelectSelector
-
-_base.public_module = sys.modules[__name__]
-
-for _name in __all__:
-    globals()[_name].__module__ = "socketserver"
-del _name
-
-#: What is beyond the standard module, and where it is: loaded when it is first asked for.
-_EXTRAS = {
+#: What is loaded when it is first asked for, and where it is: the less usual names of the standard module, and all that is beyond it.
+_LATER = {
     "ErrorCollectorMixIn": "_collecting",
     "HTTPServer": "_http",
     "IncompleteReadError": "_selecting",
@@ -98,24 +79,44 @@ _EXTRAS = {
     "ThreadPoolUDPServer": "_pooling",
     "ThreadingHTTPServer": "_http",
 }
+
+
+def _offer(module: str, *names: str, standard: bool = False) -> None:
+    _LATER.update(dict.fromkeys(names, module))
+    if standard:
+        __all__.extend(names)  # noqa: PYI056 - type checkers read the imports above
+
+
+# Names that a platform cannot have are absent, for programs ask by name.
+_UNIX = hasattr(socket, "AF_UNIX")
+if _UNIX:
+    _offer("_unix", "UnixDatagramServer", "UnixStreamServer", standard=True)
+    _offer("_unix", "ThreadingUnixDatagramServer", "ThreadingUnixStreamServer", standard=True)
+    _offer("_pooling", "ThreadPoolUnixDatagramServer", "ThreadPoolUnixStreamServer")
+    _offer("_selecting", "SelectorUnixStreamServer")
 if hasattr(os, "fork"):
-    _EXTRAS |= dict.fromkeys(("PreForkMixIn", "PreForkTCPServer", "PreForkUDPServer"), "_preforking")
-if hasattr(socket, "AF_UNIX"):
-    _EXTRAS["SelectorUnixStreamServer"] = "_selecting"
-    _EXTRAS |= dict.fromkeys(("ThreadPoolUnixDatagramServer", "ThreadPoolUnixStreamServer"), "_pooling")
-    if hasattr(os, "fork"):
-        _EXTRAS |= dict.fromkeys(("PreForkUnixDatagramServer", "PreForkUnixStreamServer"), "_preforking")
+    _offer("_forking", "ForkingMixIn", "ForkingTCPServer", "ForkingUDPServer", standard=True)
+    _offer("_forking", "FinishInChildMixIn")
+    _offer("_preforking", "PreForkMixIn", "PreForkTCPServer", "PreForkUDPServer")
+    if _UNIX:
+        _offer("_forking", "ForkingUnixDatagramServer", "ForkingUnixStreamServer", standard=True)
+        _offer("_preforking", "PreForkUnixDatagramServer", "PreForkUnixStreamServer")
+
+#: Makes the selector of each loop; looked up whenever one begins, so that programs may put their own here.
+_ServerSelector: Any = _PollSelector if hasattr(selectors, "PollSelector") else selectors.SelectSelector
+
+_base.public_module = sys.modules[__name__]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _EXTRAS:
+    if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(f"{__name__}.{_EXTRAS[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_EXTRAS})
+    return sorted({*globals(), *_LATER})

@@ -14,7 +14,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
-    from typing import Any, Self
+    from typing import Any, Self, TypeVar
+
+    _Class = TypeVar("_Class", bound=type)
 
 __all__ = ("BaseServer", "serve_together")
 
@@ -29,6 +31,12 @@ public_module: Any = None
 def _front() -> Any:
     """The public module, to look names up in at each call. Not by sys.modules, from which test runners take modules away."""
     return public_module
+
+
+def standard(cls: _Class) -> _Class:
+    """Marks a class of the standard module: it says that it is from there, in whose place it may stand."""
+    cls.__module__ = "socketserver"
+    return cls
 
 
 class _StopFlag:
@@ -61,6 +69,7 @@ class _EndEvent(threading.Event):
         super().clear()
 
 
+@standard
 class BaseServer:
     """What all servers have in common. A subclass says where requests come from.
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import selectors
+import socket
 import sys
 from time import monotonic
 
-from ._base import _front
+from ._base import _front, standard
+from ._inet import TCPServer, UDPServer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,9 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ("FinishInChildMixIn", "ForkingMixIn")
+__all__: tuple[str, ...] = ("FinishInChildMixIn", "ForkingMixIn", "ForkingTCPServer", "ForkingUDPServer")
 
 
+@standard
 class ForkingMixIn:
     """Handles each request in a child process. It goes before the server class among the bases.
 
@@ -262,3 +265,28 @@ def _wait_for_any(pids: set[int], timeout: float | None) -> None:
     finally:
         for fd in fds:
             os.close(fd)
+
+
+@standard
+class ForkingUDPServer(ForkingMixIn, UDPServer):
+    """A process for each datagram."""
+
+
+@standard
+class ForkingTCPServer(ForkingMixIn, TCPServer):
+    """A process for each connection."""
+
+
+if hasattr(socket, "AF_UNIX"):
+    # From Python 3.12 in the standard module; here on each version.
+    from ._unix import UnixDatagramServer, UnixStreamServer
+
+    @standard
+    class ForkingUnixStreamServer(ForkingMixIn, UnixStreamServer):
+        """A process for each connection."""
+
+    @standard
+    class ForkingUnixDatagramServer(ForkingMixIn, UnixDatagramServer):
+        """A process for each datagram."""
+
+    __all__ += ("ForkingUnixDatagramServer", "ForkingUnixStreamServer")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 from io import BufferedIOBase, BytesIO
 
+from ._base import standard
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ("BaseRequestHandler", "DatagramRequestHandler", "StreamRequestHandler", "_SocketWriter")
 
 
+@standard
 class BaseRequestHandler:
     """Handles one request: setup(), handle(), and finish() even if handle() fails.
 
@@ -71,6 +74,7 @@ class _SocketWriter(BufferedIOBase):
         return int(self._sock.fileno())
 
 
+@standard
 class StreamRequestHandler(BaseRequestHandler):
     """A handler of a stream connection, with `rfile` and `wfile` over it.
 
@@ -125,6 +129,7 @@ class StreamRequestHandler(BaseRequestHandler):
             self.rfile.close()
 
 
+@standard
 class DatagramRequestHandler(BaseRequestHandler):
     """A handler of one datagram: `rfile` holds it, and what was written to `wfile` is sent back as one datagram.
 

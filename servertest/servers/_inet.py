@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 
-from ._base import BaseServer, _front
+from ._base import BaseServer, _front, standard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ("TCPServer", "TruncatedDatagramWarning", "UDPServer")
 
 
+@standard
 class TCPServer(BaseServer):
     """A server of stream connections.
 
@@ -177,6 +178,7 @@ class TruncatedDatagramWarning(ResourceWarning):
     """A datagram was longer than max_packet_size, and its rest is lost."""
 
 
+@standard
 class UDPServer(TCPServer):
     """A server of datagrams: a request is (bytes, socket), and nothing needs closing after it.
 

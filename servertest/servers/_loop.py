@@ -21,7 +21,6 @@ import selectors
 import socket
 import threading
 from collections import deque
-from heapq import heapify, heappop, heappush
 from time import monotonic
 
 TYPE_CHECKING = False
@@ -220,6 +219,7 @@ class Loop:
         self.selector: Any = None
         self._seats = [_Seat(server) for server in servers]
         self._waker: Waker | None = None
+        self._heap: Any = None  # heapq, once a timer is set: most loops never set one
         # A heap; the number keeps calls of the same time in order.
         self._timers: list[tuple[float, int, Timer]] = []
         self._numbered = 0
@@ -256,9 +256,13 @@ class Loop:
 
     def call_at(self, when: float, callback: Callable[[], object]) -> Timer:
         """Call `callback()` in the loop's thread at `when` (by time.monotonic()) or soon after. Only from the loop's thread."""
+        if self._heap is None:
+            import heapq
+
+            self._heap = heapq
         timer = Timer(self, when, callback)
         self._numbered += 1
-        heappush(self._timers, (when, self._numbered, timer))
+        self._heap.heappush(self._timers, (when, self._numbered, timer))
         return timer
 
     def call_soon(self, callback: Callable[[], object]) -> None:
@@ -352,7 +356,7 @@ class Loop:
             return
         now = monotonic()
         while timers and timers[0][0] <= now:
-            timer = heappop(timers)[2]
+            timer = self._heap.heappop(timers)[2]
             callback, timer.callback = timer.callback, None
             if callback is None:
                 self._cancelled -= 1
@@ -364,7 +368,7 @@ class Loop:
         self._cancelled += 1
         if self._cancelled > 100 and self._cancelled * 2 > len(self._timers):
             self._timers[:] = [entry for entry in self._timers if entry[2].callback is not None]
-            heapify(self._timers)
+            self._heap.heapify(self._timers)
             self._cancelled = 0
 
     def _serve_undisturbed(self, seat: _Seat, selector: PollSelector, poll_interval: float | None) -> None:

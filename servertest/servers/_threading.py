@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from time import monotonic
 
-from ._base import _front
+from ._base import _front, standard
+from ._inet import TCPServer, UDPServer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ("ThreadingMixIn", "_NoThreads", "_Threads")
+__all__ = ("ThreadingMixIn", "ThreadingTCPServer", "ThreadingUDPServer", "_NoThreads", "_Threads")
 
 
 class _Threads:
@@ -69,6 +69,7 @@ class _NoThreads:
         return 0
 
 
+@standard
 class ThreadingMixIn:
     """Handles each request in a thread of its own. It goes before the server class among the bases.
 
@@ -144,6 +145,8 @@ class ThreadingMixIn:
             return
         left = self.drain(self.drain_timeout)
         if left:
+            import warnings
+
             names = ", ".join(thread.name for thread in left)
             warnings.warn(
                 f"{type(self).__name__}.server_close(): {len(left)} request(s) still run after drain_timeout={self.drain_timeout} s "
@@ -222,3 +225,13 @@ def _shut_down(request: Any) -> None:
         shutdown(socket.SHUT_RDWR)
     except OSError:
         pass  # it has ended in the meantime
+
+
+@standard
+class ThreadingUDPServer(ThreadingMixIn, UDPServer):
+    """A thread for each datagram."""
+
+
+@standard
+class ThreadingTCPServer(ThreadingMixIn, TCPServer):
+    """A thread for each connection."""

@@ -49,7 +49,8 @@ class TLSMixIn:
                 self.tls_context.wrap_socket(request, server_side=True, do_handshake_on_connect=False),
                 client_address,
             )
-        except BaseException:
+        except BaseException as error:
+            _close_half_made(error)
             request.close()
             raise
 
@@ -90,6 +91,16 @@ class TLSMixIn:
         except (OSError, ValueError):
             pass  # the answer has not come yet, the handshake never took place, or the peer has gone
         super().shutdown_request(request)  # type: ignore[misc]
+
+
+def _close_half_made(error: BaseException) -> None:
+    """Close the SSLSocket whose making has failed: it has taken the descriptor over, and nobody else holds it (CPython issue 113280)."""
+    traceback = error.__traceback__
+    while traceback is not None:
+        sock = traceback.tb_frame.f_locals.get("self")
+        if isinstance(sock, ssl.SSLSocket):
+            sock.close()
+        traceback = traceback.tb_next
 
 
 def _wait(sock: ssl.SSLSocket, *, for_reading: bool, timeout: float) -> bool:

@@ -336,6 +336,18 @@ def test_a_handshake_that_fails_is_an_error_of_the_request(
     assert isinstance(error, ssl.SSLError)
 
 
+def test_a_client_that_resets_before_it_is_wrapped_leaves_nothing_open(server_context: ssl.SSLContext) -> None:
+    class Server(ThreadingTLS):
+        tls_context = server_context
+
+    before = len(os.listdir("/proc/self/fd"))
+    with Server(LOCAL, Echo) as server:
+        with connect(server) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        server.handle_request()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_tls_without_a_context_is_refused_when_the_server_is_made() -> None:
     with pytest.raises(ValueError, match="PlainTLS has no tls_context"):
         PlainTLS(LOCAL, Echo)
