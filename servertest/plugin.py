@@ -197,7 +197,6 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
         raise
     finally:
         item.stash.get(_servers_key, []).clear()
-        item.config.stash.setdefault(_current_key, item)
     if guard is not None:
         del item.stash[_guard_key]
         if message := guard.complaint():
