@@ -63,9 +63,8 @@ class AsyncioServable:
                 self._loop.set_exception_handler(self._on_exception)
                 runner.run(self._main())
         except BaseException as error:
-            if (
-                error is not self._book.fatal
-            ):  # else a callback's error, which was reported, has ended the loop
+            # If it is what a callback raised, that was reported; it has ended the loop as well.
+            if error is not self._book.fatal:
                 raise
         finally:
             self._ended.set()

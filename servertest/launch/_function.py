@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ._active import ActivityBook, stack_of
 from ._listener import StoppableListener
-from ._wakeup import Wakeup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._support import Address, Deadline
     from ._host import Plan
+    from ._wakeup import Wakeup
 
 __all__ = ("FunctionServable",)
 
@@ -45,8 +45,8 @@ class FunctionServable:
         if plan.tls is not None:
             from ._handshake import Handshake
 
-            self._wakeup = Wakeup()
-            handshake = Handshake(plan.tls, self._wakeup)
+            handshake = Handshake(plan.tls)
+            self._wakeup = handshake.cancelled
         return StoppableListener(plan.listener, self._book, handshake=handshake)
 
     def _datagram_socket(self, plan: Plan) -> socket.socket:

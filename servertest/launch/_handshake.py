@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..tls import HandshakeEnded
+from ._wakeup import Wakeup
 
 if TYPE_CHECKING:
     import socket
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from ..tls import ServerCredential
     from ..transcript import CloseKind
     from ._active import Activity, ActivityBook
-    from ._wakeup import Wakeup
 
 __all__ = ("Handshake",)
 
@@ -22,12 +22,15 @@ class Handshake:
 
     A client that is silent in its handshake holds up nobody but itself (on a synchronous server: the others for the
     time that a handshake may take).
+
+    Attributes:
+        cancelled: Ends handshakes that are going on, once it is fired; to be closed by whoever fires it.
     """
 
-    def __init__(self, credential: ServerCredential, cancelled: Wakeup) -> None:
+    def __init__(self, credential: ServerCredential) -> None:
         self._profile = credential.profile
         self._context = credential.server_context()
-        self._cancelled = cancelled
+        self.cancelled = Wakeup()  # last, as nobody would close it if the others failed
 
     def prepare(self, plain: socket.socket) -> socket.socket:
         """Wrap a connection, for a server whose own loop does the handshakes."""
@@ -54,7 +57,7 @@ class Handshake:
         plain = activity.request
         activity.request = None  # wrapping uses the socket up: for a moment there is none to be shut down
         try:
-            secured = self._profile.wrap(plain, self._context, cancelled=self._cancelled.fileno())
+            secured = self._profile.wrap(plain, self._context, cancelled=self.cancelled.fileno())
         except HandshakeEnded as end:
             activity.request = plain
             book.note(activity.number, str(end))

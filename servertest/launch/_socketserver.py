@@ -43,14 +43,15 @@ class SocketServerServable:
     def __init__(self, server: Any, plan: Plan) -> None:
         self.server = server
         self._book = ActivityBook(plan.observer)
-        self._wakeup = Wakeup() if plan.tls is not None or not is_ours(server) else None
+        handshake = self._handshake(plan)
+        self._wakeup = handshake.cancelled if handshake is not None else None if is_ours(server) else Wakeup()
         self._listener: InterruptibleListener | None = None
         self._pid = os.getpid()
         self._thread: threading.Thread | None = None
         self._shutdown: Latch | None = None
         #: Set when the loop holds all that it will hold, so that nothing of it appears after `start` has returned.
         self.settled = threading.Event()
-        self._instrument = Instrument(server, self._book, self._handshake(plan))
+        self._instrument = Instrument(server, self._book, handshake)
         self._prepare_threads()
         if plan.kind.transport == "datagram":
             server.socket = self._book.observe_datagrams(server.socket)
@@ -60,8 +61,7 @@ class SocketServerServable:
             return None
         from ._handshake import Handshake
 
-        assert self._wakeup is not None
-        return Handshake(plan.tls, self._wakeup)
+        return Handshake(plan.tls)
 
     def _prepare_threads(self) -> None:
         # A handler that cannot be stopped must not keep the interpreter from ending. Whoever has not ended in time is
@@ -83,9 +83,8 @@ class SocketServerServable:
         try:
             self._serve_forever()
         except BaseException as error:
-            if (
-                error is not self._book.fatal
-            ):  # else the handler's error, which was reported, has ended the loop
+            # If it is what a handler raised, that was reported; it has ended the loop as well.
+            if error is not self._book.fatal:
                 raise
         finally:
             if previous is not None:

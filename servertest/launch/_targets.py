@@ -105,7 +105,7 @@ class HandlerTarget:
         adopt(server, plan.listener)
         for name, value in self.attributes.items():
             setattr(server, name, value)
-        return SocketServerServable(server, plan)
+        return _servable(server, plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ class ServerClassTarget:
         with _explained(plan.address, self.name):
             server = self._unbound(plan) if self._can_wait() else self._construct(self._variant(plan), plan)
         _make_reusable(server)
-        return SocketServerServable(server, plan)
+        return _servable(server, plan)
 
     def _variant(self, plan: Plan) -> type[Any]:
         """The class, or a subclass that differs in what it takes to be bound there."""
@@ -194,6 +194,15 @@ class ServerClassTarget:
             server.server_close()
             raise
         return server
+
+
+def _servable(server: Any, plan: Plan) -> Servable:
+    """The servable for a server that was made here, and that nobody else would close."""
+    try:
+        return SocketServerServable(server, plan)
+    except BaseException:
+        server.server_close()
+        raise
 
 
 def _make_reusable(server: Any) -> None:
@@ -331,7 +340,7 @@ class FactoryTarget:
     def _servable(self, made: Any, plan: Plan, address: Address | None) -> Servable:
         for candidate in (made, getattr(made, "server", None)):
             if callable(getattr(candidate, "serve_forever", None)) and hasattr(candidate, "server_address"):
-                return SocketServerServable(candidate, plan)
+                return _servable(candidate, plan)
         if callable(getattr(made, "start", None)) and callable(getattr(made, "stop", None)):
             from ._startstop import StartStopServable
 

@@ -94,8 +94,8 @@ def test_the_parent_of_a_forking_server_knows_that_a_child_will_handle_it() -> N
 
 
 def test_a_stop_in_the_middle_of_a_handshake(pair: tuple[socket.socket, socket.socket]) -> None:
-    book, wakeup = ActivityBook(None), Wakeup()
-    handshake = Handshake(shared_authority().server_credential(("127.0.0.1", 0)), wakeup)
+    book = ActivityBook(None)
+    handshake = Handshake(shared_authority().server_credential(("127.0.0.1", 0)))
 
     class Slow:
         behaviour = "polite"
@@ -108,7 +108,7 @@ def test_a_stop_in_the_middle_of_a_handshake(pair: tuple[socket.socket, socket.s
     activity = book.open(1, Activity(0, "client", pair[0]))
     book.begin(activity)
     assert handshake.secure(book, activity) is pair[0]
-    wakeup.close()
+    handshake.cancelled.close()
     assert has_ended(pair[0])
 
 

@@ -14,7 +14,7 @@ import pytest
 from servertest import servers
 from servertest._support import AddressInUse, DeadlineExceeded, SocketDirectory, UsageError, bound_socket
 from servertest.clients import AsyncStreamClient, DatagramClient, StreamClient
-from servertest.launch import Kind, launch
+from servertest.launch import FunctionTarget, Kind, launch
 
 from ._handlers import DatagramUpper, Upper, echo
 
@@ -305,9 +305,16 @@ def test_a_failed_start_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             raise RuntimeError("not today")
 
+    def no_context(self: object) -> None:
+        raise RuntimeError("no context")
+
     before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(RuntimeError, match="not today"):
         launch(Unmakeable, Upper)
+    for target in ((Upper,), (servers.TCPServer, Upper), (FunctionTarget(print),)):
+        with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="no context"):
+            patch.setattr("servertest.tls.ServerCredential.server_context", no_context)
+            launch(*target, tls=True)
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="no thread"):
         patch.setattr("threading.Thread.start", lambda self: (_ for _ in ()).throw(RuntimeError("no thread")))
         launch(Upper, "UnixStreamServer")
