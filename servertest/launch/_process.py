@@ -132,6 +132,15 @@ class ProcessHost:
         problems += [_forked_by(process, pid) for pid in process.left]
         return problems
 
+    def catch_up(self) -> None:
+        """Take in what the server has recorded, reported and printed until now.
+
+        It comes by itself, but a moment later: without this, a test that has a client's reply may look into the transcript
+        before the request is in it. Whatever the server had recorded before it sent the reply is there after this.
+        """
+        if self._process is not None:
+            self._process.catch_up()
+
     def kill(self) -> None:
         """Let the server crash: kill the process and all that it has forked, without a warning to anybody."""
         if self._process is not None and not self._process.ended:

@@ -46,7 +46,8 @@ Call = Callable[[], bool]
 class Watch:
     """A function for each source, called in the reader's thread when the source is readable.
 
-    A function says whether it wants to be called again; at the end of a stream, which stays readable, it does not.
+    A function says whether it wants to be called again; at the end of a stream, which stays readable, it does not. It
+    must bear to be called when there is nothing to read.
     """
 
     def __init__(self, calls: Mapping[Source, Call]) -> None:
@@ -59,6 +60,19 @@ class Watch:
     def _add(self) -> None:
         for source, call in self._calls.items():
             self._reader.selector.register(source, selectors.EVENT_READ, call)
+
+    def look(self) -> None:
+        """Call each of the functions once, now, and return when they have come back. Does nothing in one of them."""
+        if self._reader.is_here:
+            return
+        with _state.lock:
+            if self._reader is _state.reader:
+                self._reader.do(self._call_all)
+
+    def _call_all(self) -> None:
+        for source, call in self._calls.items():
+            if source in self._reader.selector.get_map() and not _call(call):
+                self._reader.selector.unregister(source)
 
     def end(self) -> None:
         """When this returns, none of the functions runs or will run, and the sources may be closed."""
@@ -103,6 +117,11 @@ class _Reader:
     def _descriptors(self) -> list[int]:
         selector = getattr(self.selector, "fileno", None)  # epoll and kqueue have one
         return [self._bell.fileno(), self._button.fileno(), *([] if selector is None else [selector()])]
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller is the reader's thread, which cannot wait for itself."""
+        return threading.current_thread() is self._thread
 
     def do(self, work: Callable[[], None]) -> None:
         """Have the thread do something, and wait until it is done."""

@@ -31,6 +31,8 @@ __all__ = ("Refusal", "ServerProcess", "learned_modules")
 
 #: Messages that are taken from one process before the others have their turn.
 _TURN = 256
+#: Turns that are taken at once when somebody asks for all that has come: a server may send faster than is taken.
+_TURNS = 100
 #: Bytes read at once from an output.
 _PIECE = 65_536
 
@@ -255,6 +257,14 @@ class ServerProcess:
     def _notify(self) -> None:
         with self._changed:
             self._changed.notify_all()
+
+    def catch_up(self) -> None:
+        """Take what it has sent and printed until now."""
+        for _ in range(_TURNS):
+            if self._watch is not None:
+                self._watch.look()
+            if not self._channel_has_more:
+                break
 
     # -- waiting
 

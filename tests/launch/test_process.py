@@ -214,7 +214,7 @@ def test_a_forked_child_sees_the_client_close() -> None:
         assert ask(client, b"hi") == b"HI"
         client.close()
         assert server.ear.transcript is not None
-        server.ear.transcript.wait_idle(timeout=SOON)
+        server.ear.transcript.wait_for(closed=1, timeout=SOON)
 
         assert server.ear.transcript.connections[0].closed_by == "client"
 
@@ -494,6 +494,19 @@ def test_the_transcript_is_as_complete_as_in_a_thread() -> None:
         assert server.ear.transcript.connections[2].downstream == reply
         assert server.ear.transcript.connections[2].client == client.local_address
         assert 0 < server.ear.transcript.connections[0].opened < 60
+
+
+def test_what_was_recorded_before_a_reply_can_be_had_at_once() -> None:
+    with running(Upper) as server:
+        assert server.ear.transcript is not None
+        for number in range(1, 11):
+            with server.connect() as client:
+                client.send_all(b"x" * 100_000 + b"\n")
+                client.readline(max_bytes=200_000)
+                server.host.catch_up()
+
+                assert server.ear.transcript.connections[number - 1].upstream_total == 100_001
+    server.host.catch_up()  # harmless when there is nothing any more
 
 
 def test_pre_forked_workers_number_their_connections_together() -> None:

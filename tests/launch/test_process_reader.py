@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -56,6 +57,30 @@ def test_nothing_is_called_after_the_end(pair: Pair) -> None:
         Watch({other_near: lambda: True}).end()
 
     assert calls == []
+
+
+def test_what_has_come_can_be_had_at_once(pair: Pair) -> None:
+    near, far = pair
+    near.setblocking(False)
+    seen: list[bytes] = []
+
+    def take() -> bool:
+        with contextlib.suppress(BlockingIOError):
+            seen.append(near.recv(1))
+        watch.look()  # does not wait for itself
+        return len(seen) < 3
+
+    watch = Watch({near: take})
+    for number in range(1, 4):
+        far.send(b"x")
+        watch.look()
+        assert len(seen) == number
+    far.send(b"x")
+    watch.look()
+    watch.end()
+    watch.look()
+
+    assert len(seen) == 3
 
 
 def test_who_does_not_want_to_be_called_again_is_not(pair: Pair) -> None:
