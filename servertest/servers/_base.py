@@ -156,7 +156,8 @@ class BaseServer:
         """
         limits = [limit for limit in (self.__socket_timeout(), self.timeout) if limit is not None]
         deadline = monotonic() + min(limits) if limits else None
-        self.__wait_at_gate(deadline)
+        if not self.__wait_at_gate(deadline):
+            return self.handle_timeout()
         with _front()._ServerSelector() as selector:
             selector.register(self, _front().selectors.EVENT_READ)
             while True:
@@ -168,10 +169,13 @@ class BaseServer:
 
     def _handle_request_noblock(self) -> None:
         """Take one request, of which a selector has said that it is there, and see it through."""
-        if self._servertest_gate is not None:
-            return
+        gate = self._servertest_gate
+        if gate is not None:
+            if self.__loops():
+                return  # the loop watches the listener again when there is room
+            self._servertest_await_resume(gate, None)
         try:
-            if self._servertest_turnstile is None:
+            if self._servertest_turnstile is None or not self._servertest_gets_at_once():
                 request, client_address = self.get_request()  # type: ignore[attr-defined]  # subclasses have it
             else:
                 request, client_address = self.__get_in_turn(self._servertest_turnstile)
@@ -182,6 +186,10 @@ class BaseServer:
             self.handle_accept_error(error)
             return
         self._servertest_take(request, client_address)
+
+    def _servertest_gets_at_once(self) -> bool:
+        """Whether get_request() is known to take no time when something is there."""
+        return False
 
     def __get_in_turn(self, turnstile: threading.Lock) -> Any:
         # With several loops each request wakes all of them; those that come too late would wait in accept(), where no stop reaches them.
@@ -302,8 +310,9 @@ class BaseServer:
         gate.wait(timeout)
 
     def _servertest_enter(self, loop: Loop) -> None:
-        self.__end_event().clear()
+        # Listed first: a signal handler that comes in between then knows that it is inside this loop.
         self.__loops().append(loop)
+        self.__end_event().clear()
         if len(self.__loops()) > 1 and self._servertest_turnstile is None:
             self._servertest_turnstile = threading.Lock()
 
@@ -311,10 +320,11 @@ class BaseServer:
         loops = self.__loops()
         if loop not in loops:
             return
-        loops.remove(loop)
-        if not loops:  # else the others have still to see the flag
+        loop.has_left.add(id(self))
+        if all(id(self) in other.has_left for other in loops):  # else the others have still to see the flag
             self.__shutdown_request = False
             self.__end_event().set()
+        loops.remove(loop)  # last, for the same reason as in _servertest_enter()
 
     def __loops(self) -> list[Loop]:
         # Only list operations that are atomic: a signal handler may come in between any two steps.
@@ -328,10 +338,11 @@ class BaseServer:
         except AttributeError:
             return self.__dict__.setdefault("_BaseServer__is_shut_down", _EndEvent())
 
-    def __wait_at_gate(self, deadline: float | None) -> None:
+    def __wait_at_gate(self, deadline: float | None) -> bool:
         gate = self._servertest_gate
         if gate is not None:
             self._servertest_await_resume(gate, None if deadline is None else max(deadline - monotonic(), 0))
+        return self._servertest_gate is None
 
     def __socket_timeout(self) -> float | None:
         timeout: float | None = self.socket.gettimeout()  # type: ignore[attr-defined]  # subclasses have one

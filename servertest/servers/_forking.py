@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import selectors
 import socket
@@ -42,13 +43,11 @@ class ForkingMixIn:
     def collect_children(self, *, blocking: bool = False) -> None:
         """Take note of the children that have ended. If `blocking`, wait until all have."""
         children = self.active_children
-        if not children:
-            return
-        if blocking or not _none_has_ended():
+        if children and (blocking or not _none_has_ended()):
             for pid in list(children):
                 if _has_ended(pid, wait=blocking):
                     children.discard(pid)
-        if len(children) < self.max_children:
+        if not children or len(children) < self.max_children:
             self.__go_on()
 
     def handle_timeout(self) -> None:
@@ -113,27 +112,38 @@ class ForkingMixIn:
 
     def __watch(self, loop: Any) -> None:
         """Have the loop wake up when a child ends, so that waiting for room needs no polling."""
-        watched: dict[int, int] = self.__dict__.setdefault("_ForkingMixIn__pidfds", {})
-        for pid in self.active_children or ():
+        watched: dict[int, tuple[Any, int]] = self.__dict__.setdefault("_ForkingMixIn__pidfds", {})
+        for pid in (self.active_children or set()) - watched.keys():
             fd = _pidfd(pid)
             if fd is not None:
-                watched[pid] = fd
+                watched[pid] = (loop, fd)
                 loop.watch(fd, selectors.EVENT_READ, self.__on_child)
 
     def __on_child(self, events: int) -> None:
         self.collect_children()
 
     def __go_on(self) -> None:
-        watched = self.__dict__.get("_ForkingMixIn__pidfds")
+        watched: dict[int, tuple[Any, int]] | None = self.__dict__.get("_ForkingMixIn__pidfds")
         if watched:
-            loop = self._servertest_loop()  # type: ignore[attr-defined]
+            here = self._servertest_loop()  # type: ignore[attr-defined]
             while watched:
-                _, fd = watched.popitem()
-                if loop is not None:
-                    loop.unwatch(fd)
-                os.close(fd)
+                _, (loop, fd) = watched.popitem()
+                if loop is here:
+                    _unwatch(loop, fd)
+                elif loop.selector is None:
+                    os.close(fd)  # that loop has ended
+                else:
+                    loop.call_soon(functools.partial(_unwatch, loop, fd))
         if self.__dict__.get("_servertest_gate") is not None:
             self._servertest_resume()  # type: ignore[attr-defined]
+
+    def _servertest_ended(self, loop: Any) -> None:
+        watched: dict[int, tuple[Any, int]] = self.__dict__.get("_ForkingMixIn__pidfds", {})
+        for pid, (owner, fd) in list(watched.items()):
+            if owner is loop:
+                del watched[pid]
+                _unwatch(loop, fd)
+        super()._servertest_ended(loop)  # type: ignore[misc]
 
     def _servertest_await_resume(self, gate: threading.Event, timeout: float | None) -> None:
         self._servertest_await_child(timeout)
@@ -197,6 +207,11 @@ class FinishInChildMixIn(ForkingMixIn):
             finally:
                 _end_child(status)
         raise AssertionError("the child has ended")  # pragma: no cover - for the type checker
+
+
+def _unwatch(loop: Any, fd: int) -> None:
+    loop.unwatch(fd)
+    os.close(fd)
 
 
 def _let_go(handler: Any) -> None:

@@ -153,8 +153,8 @@ class DatagramRequestHandler(BaseRequestHandler):
 
     def finish(self) -> None:
         """Send the reply."""
-        if self.client_address is None or self.client_address in ("", b""):
-            return
+        if not self.client_address or self.wfile.closed:
+            return  # nowhere to send it; or the reply is another process's affair by now
         reply = self.wfile.getvalue()
         if self.reply_only_if_written and (self._servertest_failed or not reply):
             return

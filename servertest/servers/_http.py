@@ -27,6 +27,9 @@ class HTTPServer(TCPServer):
     def server_bind(self) -> None:
         """Bind, and note name and port for the handlers."""
         TCPServer.server_bind(self)
+        self._servertest_note_address()
+
+    def _servertest_note_address(self) -> None:
         address = self.server_address
         if isinstance(address, tuple):
             self.server_name, self.server_port = address[:2]

@@ -89,6 +89,8 @@ class TCPServer(BaseServer):
         """
         sock = socket.socket(fileno=listener) if isinstance(listener, int) else listener
         if sock.type != cls.socket_type:
+            if isinstance(listener, int):
+                sock.detach()  # the caller's, as before
             raise ValueError(
                 f"{cls.__name__} serves {_TYPES[cls.socket_type]}s; the socket to adopt is a {_TYPES.get(sock.type, sock.type)}"
             )
@@ -98,7 +100,17 @@ class TCPServer(BaseServer):
         server.socket = sock
         server.address_family = sock.family
         server.server_address = sock.getsockname()
+        server._servertest_note_address()
         return server
+
+    def _servertest_note_address(self) -> None:
+        """Called when server_address is known, however that came about."""
+
+    def _servertest_gets_at_once(self) -> bool:
+        return (
+            type(self).get_request in (TCPServer.get_request, UDPServer.get_request)
+            and "get_request" not in self.__dict__
+        )
 
     def server_bind(self) -> None:
         """Bind the socket to server_address, and write there what it was really bound to. May be overridden."""
@@ -193,6 +205,9 @@ class UDPServer(TCPServer):
     max_packet_size: int = 8192
     report_truncation: bool = False
 
+    #: Whether other processes receive from the same socket: then somebody else may be faster, and waiting would be for ever.
+    _servertest_shared = False
+
     def server_activate(self) -> None:
         """Nothing: datagram sockets do not listen."""
 
@@ -200,7 +215,10 @@ class UDPServer(TCPServer):
         """Receive a datagram: ((bytes, socket), client address). May be overridden."""
         if self.report_truncation:
             return self._servertest_receive_whole()
-        data, client_address = self.socket.recvfrom(self.max_packet_size)
+        if self._servertest_shared:
+            data, client_address = self.socket.recvfrom(self.max_packet_size, _MSG_DONTWAIT)
+        else:
+            data, client_address = self.socket.recvfrom(self.max_packet_size)
         return (data, self.socket), client_address
 
     def _servertest_take_more(self, limit: int) -> int:
@@ -213,7 +231,10 @@ class UDPServer(TCPServer):
         ):
             try:
                 data, client_address = self.socket.recvfrom(self.max_packet_size, _MSG_DONTWAIT)
-            except OSError:
+            except BlockingIOError:
+                break
+            except OSError as error:
+                self.handle_accept_error(error)
                 break
             taken += 1
             self._servertest_take((data, self.socket), client_address)
@@ -224,7 +245,12 @@ class UDPServer(TCPServer):
         data, _, flags, client_address = self.socket.recvmsg(self.max_packet_size)
         request = (data, self.socket)
         if flags & socket.MSG_TRUNC:
-            self.handle_truncation(request, client_address)
+            try:
+                self.handle_truncation(request, client_address)
+            except Warning as warning:
+                # Where warnings are errors, it is an error of this request.
+                self.handle_error(request, client_address)
+                raise OSError(str(warning)) from None
         return request, client_address
 
     def handle_truncation(self, request: Any, client_address: Any) -> None:
@@ -262,15 +288,26 @@ def _gets_as_we_do(server: UDPServer) -> bool:
         and kind._handle_request_noblock is BaseServer._handle_request_noblock
         and "get_request" not in state
         and "_handle_request_noblock" not in state
+        and type(server.socket) is socket.socket
     )
 
 
 def _family_of(address: Any, otherwise: int) -> int:
     if isinstance(address, tuple) and address and isinstance(address[0], str) and ":" in address[0]:
         return socket.AF_INET6
+    if isinstance(address, tuple) and address and _is_ipv4(address[0]):
+        return socket.AF_INET
     if isinstance(address, (str, bytes, os.PathLike)) and hasattr(socket, "AF_UNIX"):
         return socket.AF_UNIX
     return otherwise
+
+
+def _is_ipv4(host: Any) -> bool:
+    try:
+        socket.inet_pton(socket.AF_INET, host)
+    except (OSError, TypeError):
+        return False
+    return True
 
 
 def _unlink_own(own: tuple[int, int, int, str | bytes]) -> None:
@@ -283,3 +320,9 @@ def _unlink_own(own: tuple[int, int, int, str | bytes]) -> None:
             os.unlink(path)
     except FileNotFoundError:
         pass
+    except OSError as error:
+        import warnings
+
+        warnings.warn(
+            f"the path of a closed server could not be removed: {error}", ResourceWarning, stacklevel=3
+        )

@@ -56,7 +56,10 @@ class PollSelector(selectors.BaseSelector):
         self._keys: dict[int, selectors.SelectorKey] = {}
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        try:
+            fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        except AttributeError:
+            raise ValueError(f"Invalid file object: {fileobj!r}") from None
         if fd < 0:
             raise ValueError(f"Invalid file descriptor: {fd}")
         if fd in self._keys:
@@ -197,7 +200,7 @@ class Timer:
 class _Seat:
     """One server's place in one loop: what is registered for it, and until when its listener is left alone."""
 
-    __slots__ = ("backoff", "burst", "fd", "key", "server", "started", "until")
+    __slots__ = ("backoff", "burst", "fd", "key", "listener", "server", "started", "until")
 
     def __init__(self, server: BaseServer) -> None:
         self.server: Any = server  # the loop reads names that are mangled for BaseServer's own use
@@ -205,6 +208,7 @@ class _Seat:
         self.burst: int = getattr(server, "_servertest_burst", 1)
         self.fd: int | None = None  # None: not registered now
         self.key: object = None
+        self.listener: object = None  # a new socket may have the number of an old one
         self.started = False
         self.until = 0.0
         self.backoff = 0.0
@@ -217,6 +221,7 @@ class Loop:
         self.ident = threading.get_ident()
         self.pid = os.getpid()
         self.selector: Any = None
+        self.has_left: set[int] = set()  # identities of servers whose part is over
         self._seats = [_Seat(server) for server in servers]
         self._waker: Waker | None = None
         self._heap: Any = None  # heapq, once a timer is set: most loops never set one
@@ -313,7 +318,7 @@ class Loop:
             server = seat.server
             if server._BaseServer__shutdown_request:
                 self._leave(seat)
-            elif seat.fd is None or server._servertest_gate is not None or _fileno(server) != seat.fd:
+            elif seat.fd is None or server._servertest_gate is not None or not _is_as_registered(seat):
                 timeout = self._settle(seat, timeout)
         if not self._seats:
             return
@@ -408,6 +413,7 @@ class Loop:
     def _sit(self, seat: _Seat) -> None:
         seat.key = self.selector.register(seat.server, _READ)
         seat.fd = _fileno(seat.server)
+        seat.listener = getattr(seat.server, "socket", None)
 
     def _stand(self, seat: _Seat) -> None:
         if seat.fd is not None:
@@ -424,7 +430,7 @@ class Loop:
         if rest > 0 or seat.server._servertest_gate is not None:
             self._stand(seat)
             return timeout if rest <= 0 or (timeout is not None and timeout < rest) else rest
-        if _fileno(seat.server) != seat.fd:
+        if not _is_as_registered(seat):
             self._stand(seat)
             self._sit(seat)
         return timeout
@@ -495,6 +501,10 @@ def _is_for(seat: _Seat, ready: Sequence[Any]) -> bool:
 
 #: Stands for the descriptor of a server without fileno(), which only a selector of somebody's own can serve.
 _UNKNOWN = -2
+
+
+def _is_as_registered(seat: _Seat) -> bool:
+    return bool(_fileno(seat.server) == seat.fd and getattr(seat.server, "socket", None) is seat.listener)
 
 
 def _fileno(server: Any) -> Any:

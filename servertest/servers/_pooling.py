@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from queue import SimpleQueue
-from time import monotonic
 
 from ._inet import TCPServer, UDPServer
 from ._threading import ThreadingMixIn, _shut_down
@@ -25,11 +25,13 @@ class _Pool:
     """The workers of one server. They are started when there is work for them, and end when the pool is closed."""
 
     def __init__(self, server: ThreadPoolMixIn) -> None:
+        self.pid = os.getpid()
         self._server = server
         self._work: SimpleQueue[tuple[Any, Any] | None] = SimpleQueue()
         self._changed = threading.Condition()
         self._workers: list[threading.Thread] = []
         self._requests: dict[int, Any] = {}  # under way or about to be, by a number of their own
+        self._busy: dict[int, threading.Thread] = {}  # who handles which
         self._taken = 0
         self._closed = False
 
@@ -71,6 +73,7 @@ class _Pool:
             del item  # or the last request would stay alive until the next one comes
 
     def _process(self, number: Any, work: tuple[Any, Any]) -> None:
+        self._busy[number] = threading.current_thread()
         try:
             self._server.process_request_thread(*work)
         except SystemExit:
@@ -83,11 +86,27 @@ class _Pool:
             )
         finally:
             with self._changed:
-                was_full = self.is_full()
                 del self._requests[number]
+                self._busy.pop(number, None)
                 self._changed.notify_all()
-            if was_full:
+            if self._server._servertest_gate_is_closed() and not self.is_full():
                 self._server._servertest_make_room()
+
+    def drain(self, limit: float) -> list[threading.Thread]:
+        """Wait until no request is under way, `limit` seconds at the most; then shut down the sockets of those that are, and wait once more."""
+        me = threading.current_thread()
+        with self._changed:
+            if self._changed.wait_for(lambda: not self._others(me), limit):
+                return []
+            requests = self._others(me)
+        for request in requests:
+            _shut_down(request)
+        with self._changed:
+            self._changed.wait_for(lambda: not self._others(me), min(limit, 1.0))
+            return [worker for worker in self._busy.values() if worker is not me]
+
+    def _others(self, me: threading.Thread) -> list[Any]:
+        return [request for number, request in self._requests.items() if self._busy.get(number) is not me]
 
     def close(self, limit: float | None, *, wait: bool) -> int:
         """End the workers once they have done what they are doing. Returns how many requests still run after `limit` seconds."""
@@ -95,24 +114,13 @@ class _Pool:
             self._closed = True
             self._changed.notify_all()
             workers = [worker for worker in self._workers if worker is not threading.current_thread()]
-            for _ in self._workers:
-                self._work.put(None)
-        if wait or limit is not None:
-            deadline = None if limit is None else monotonic() + limit
-            for worker in workers:
-                worker.join(None if deadline is None else max(deadline - monotonic(), 0))
-            if limit is not None and any(worker.is_alive() for worker in workers):
-                self._shut_down(workers, min(limit, 1.0))
-        return sum(worker.is_alive() for worker in workers) if limit is not None else 0
-
-    def _shut_down(self, workers: list[threading.Thread], limit: float) -> None:
-        with self._changed:
-            requests = list(self._requests.values())
-        for request in requests:
-            _shut_down(request)
-        deadline = monotonic() + limit
+        stuck = [] if limit is None else self.drain(limit)
+        for _ in self._workers:
+            self._work.put(None)
         for worker in workers:
-            worker.join(max(deadline - monotonic(), 0))
+            if worker not in stuck and (wait or limit is not None):
+                worker.join()
+        return len(stuck)
 
 
 class ThreadPoolMixIn(ThreadingMixIn):
@@ -123,7 +131,7 @@ class ThreadPoolMixIn(ThreadingMixIn):
 
     Class attributes: `pool_size` (how many threads there may be; they are started when they are needed), `block_on_close` (server_close()
     waits for the requests under way, without limit), `drain_timeout` (waits so many seconds and then shuts the connections down).
-    As a thread serves many requests, data that a handler keeps in a threading.local is there again in a later one.
+    `max_threads` and `daemon_threads` have no meaning here. As a thread serves many requests, data that a handler keeps in a threading.local is there again in a later one.
     """
 
     pool_size: int = 32
@@ -139,6 +147,14 @@ class ThreadPoolMixIn(ThreadingMixIn):
                 if not pool.is_full():  # a worker was faster, and saw no gate to open
                     self._servertest_make_room()
 
+    def drain(self, timeout: float) -> list[threading.Thread]:
+        """Wait for all requests under way; shut down the sockets of those that take longer. As ThreadingMixIn.drain()."""
+        pool: _Pool | None = self.__dict__.get("_ThreadPoolMixIn__workers")
+        return [] if pool is None else pool.drain(timeout)
+
+    def _servertest_gate_is_closed(self) -> bool:
+        return self.__dict__.get("_servertest_gate") is not None
+
     def _servertest_make_room(self) -> None:
         resume = getattr(self, "_servertest_resume", None)
         if resume is not None:
@@ -148,7 +164,7 @@ class ThreadPoolMixIn(ThreadingMixIn):
         """Close the server, then end the workers as the class attributes say."""
         super(ThreadingMixIn, self).server_close()  # type: ignore[misc]
         pool: _Pool | None = self.__dict__.pop("_ThreadPoolMixIn__workers", None)
-        if pool is None:
+        if pool is None or pool.pid != os.getpid():
             return
         left = pool.close(self.drain_timeout, wait=self.block_on_close)
         if left:
@@ -161,9 +177,10 @@ class ThreadPoolMixIn(ThreadingMixIn):
 
     def __pool(self) -> _Pool:
         pool: _Pool | None = self.__dict__.get("_ThreadPoolMixIn__workers")
-        return (
-            pool if pool is not None else self.__dict__.setdefault("_ThreadPoolMixIn__workers", _Pool(self))
-        )
+        if pool is None or pool.pid != os.getpid():
+            # Or a fork has copied the pool, and none of its workers.
+            pool = self.__dict__["_ThreadPoolMixIn__workers"] = _Pool(self)
+        return pool
 
 
 class ThreadPoolTCPServer(ThreadPoolMixIn, TCPServer):

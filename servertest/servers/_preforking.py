@@ -15,7 +15,7 @@ import sys
 import warnings
 from time import monotonic
 
-from ._base import _front
+from ._base import BaseServer, _front
 from ._forking import _end_child, _flush, _has_ended, _pidfd, _wait_for_any
 from ._inet import TCPServer, UDPServer
 from ._loop import FIRST_BACKOFF, LONGEST_BACKOFF, Loop
@@ -37,6 +37,8 @@ _SHORT_LIFE = 1.0
 
 class PreForkMixIn:
     """Handles requests in worker processes that are started with serve_forever() and accept for themselves. It goes first among the bases.
+
+    Where no worker can be started, handle_accept_error() is told, and it is tried again after a pause.
 
     A worker handles one request at a time, or more if another mix-in follows: `(PreForkMixIn, ThreadPoolMixIn, TCPServer)`. A worker that dies is replaced; one that
     died young, after a pause that grows. What a handler keeps in `self.server` stays in its worker: neither the parent nor the other workers see it.
@@ -73,6 +75,9 @@ class PreForkMixIn:
     def server_close(self) -> None:
         """Close the server, then wait for the workers as the class attributes say."""
         super().server_close()  # type: ignore[misc]
+        crew = self.__crew
+        if crew is not None:
+            crew.tell()  # the loop would do it too, but it may be this very thread that runs it
         if self.active_children:
             self.__await(self.drain_timeout, block=self.block_on_close)
 
@@ -81,22 +86,39 @@ class PreForkMixIn:
         if self.__worker is not None:
             self.__worker.watch(loop)
             return
-        self._servertest_pause()  # type: ignore[attr-defined]  # the workers accept
-        # Several processes wait for the same connection; those that come too late must not block.
-        self.socket.setblocking(False)  # type: ignore[attr-defined]
         if self.active_children is None:
             self.active_children = set()
         self.__crew = _Crew(self, loop, self.__work)
+        self._servertest_pause()  # type: ignore[attr-defined]  # the workers accept
+        self.__share(True)
         self.__crew.look_after()
 
     def _servertest_ended(self, loop: Loop) -> None:
         if self.__crew is not None:
             self.__crew.dismiss()
             self.__crew = None
-            if self.socket.fileno() >= 0:  # type: ignore[attr-defined]
-                self.socket.setblocking(True)  # type: ignore[attr-defined]
+            self.__share(False)
             self._servertest_resume()  # type: ignore[attr-defined]
         super()._servertest_ended(loop)  # type: ignore[misc]
+
+    def __share(self, shared: bool) -> None:
+        """Several processes wait for the same request; those that come too late must not wait on."""
+        server: Any = self
+        if server.socket_type == socket.SOCK_DGRAM:
+            # Replies are sent on the same socket, and have to wait for room: so each call says for itself that it does not.
+            self._servertest_shared = shared
+        elif server.socket.fileno() >= 0:
+            os.set_blocking(server.socket.fileno(), not shared)
+
+    def serve_forever(self, poll_interval: float | None = 0.5) -> None:
+        """Start the workers, and look after them until shutdown() is called or the server is closed.
+
+        Raises:
+            TypeError: The server class is not one of servertest.servers, whose loop the workers need.
+        """
+        if not isinstance(self, BaseServer):
+            raise TypeError(f"{type(self).__name__}: PreForkMixIn needs a server class of servertest.servers")
+        super().serve_forever(poll_interval)  # type: ignore[misc]
 
     def __work(self, end_of_life: int, ask: int) -> int:
         """A worker's whole life, in the child. Returns its exit status."""
@@ -149,7 +171,12 @@ class _Crew:
         self._pause = 0.0
         self._not_before = 0.0
         self._end_of_life, self._life = os.pipe()
-        self._asked, self._ask = os.pipe()
+        try:
+            self._asked, self._ask = os.pipe()
+        except OSError:
+            self.tell()
+            raise
+        _LIFELINES.add(self._life)
         loop.watch(self._asked, selectors.EVENT_READ, self._on_ask)
 
     def look_after(self) -> None:
@@ -159,8 +186,20 @@ class _Crew:
             if exit_status is not None:
                 self._forget(pid)
                 self._server.handle_worker_exit(pid, exit_status)
-        while len(self._born) < self._server.worker_processes and monotonic() >= self._not_before:
-            self._start_worker()
+        for pid in list(self._server.active_children):
+            # Of an earlier run: told to stop, and not waited for so far.
+            if pid not in self._born and _has_ended(pid, wait=False):
+                self._server.active_children.discard(pid)
+        while (
+            self._life >= 0
+            and len(self._born) < self._server.worker_processes
+            and monotonic() >= self._not_before
+        ):
+            try:
+                self._start_worker()
+            except OSError as error:
+                self._server.handle_accept_error(error)
+                self._rest()
 
     def _start_worker(self) -> None:
         _flush()
@@ -168,7 +207,7 @@ class _Crew:
         if pid == 0:
             status = 1
             try:
-                for fd in (self._life, self._asked, *self._pidfds.values()):
+                for fd in (self._asked, *self._pidfds.values()):
                     os.close(fd)
                 status = self._work(self._end_of_life, self._ask)
             finally:
@@ -191,9 +230,20 @@ class _Crew:
     def _forget(self, pid: int) -> None:
         self._server.active_children.discard(pid)
         self._unwatch(pid)
-        young = monotonic() - self._born.pop(pid) < _SHORT_LIFE
-        self._pause = min(self._pause * 2 or FIRST_BACKOFF, LONGEST_BACKOFF) if young else 0.0
+        if monotonic() - self._born.pop(pid) < _SHORT_LIFE:
+            self._rest()
+        else:
+            self._pause = 0.0
+
+    def _rest(self) -> None:
+        """Start no worker for a while: whatever was in the way may be in the way of the next one too."""
+        self._pause = min(self._pause * 2 or FIRST_BACKOFF, LONGEST_BACKOFF)
         self._not_before = monotonic() + self._pause
+        self._loop.call_at(self._not_before, self._look_again)
+
+    def _look_again(self) -> None:
+        if self._life >= 0:
+            self.look_after()
 
     def _unwatch(self, pid: int) -> None:
         pidfd = self._pidfds.pop(pid, None)
@@ -201,13 +251,36 @@ class _Crew:
             self._loop.unwatch(pidfd)
             os.close(pidfd)
 
+    def tell(self) -> None:
+        """Tell all workers to stop after what they are doing, without waiting for them. From any thread, and again."""
+        life, self._life = self._life, -1
+        end_of_life, self._end_of_life = self._end_of_life, -1
+        _LIFELINES.discard(life)
+        for fd in (life, end_of_life):
+            if fd >= 0:
+                os.close(fd)
+
     def dismiss(self) -> None:
-        """Tell all workers to stop after what they are doing, without waiting for them."""
+        """Tell the workers, and watch nothing any more."""
+        self.tell()
         for pid in list(self._pidfds):
             self._unwatch(pid)
         self._loop.unwatch(self._asked)
-        for fd in (self._life, self._end_of_life, self._asked, self._ask):
-            os.close(fd)
+        os.close(self._asked)
+        os.close(self._ask)
+
+
+#: The writing ends of all lifelines of this process. No fork may hold one open: the workers would not notice that the parent has gone.
+_LIFELINES: set[int] = set()
+
+
+def _cut_lifelines() -> None:
+    for fd in _LIFELINES:
+        os.close(fd)
+    _LIFELINES.clear()
+
+
+os.register_at_fork(after_in_child=_cut_lifelines)
 
 
 class _Worker:

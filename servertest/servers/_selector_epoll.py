@@ -70,12 +70,16 @@ class EpollSelector(selectors.BaseSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = []
-        keys = self._keys
+        keys, in_only = self._keys, select.EPOLLIN
         for fd, event in self._epoll.poll(timeout, _AT_A_TIME):
             key = keys.get(fd)
-            if key is not None:
+            if key is None:
+                continue  # closed without unregister(), while another process holds a copy
+            if event == in_only:
+                ready.append((key, _READ))  # the kernel reports it to those who asked
+            else:
                 # Errors and hang-ups count as both, as they do in the standard selectors.
-                mask = (_READ if event & ~select.EPOLLOUT else 0) | (_WRITE if event & ~select.EPOLLIN else 0)
+                mask = (_READ if event & ~select.EPOLLOUT else 0) | (_WRITE if event & ~in_only else 0)
                 ready.append((key, mask & key.events))
         return ready
 

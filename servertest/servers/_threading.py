@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from time import monotonic
 
@@ -10,7 +11,7 @@ from ._inet import TCPServer, UDPServer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from typing import Any
 
 __all__ = ("ThreadingMixIn", "ThreadingTCPServer", "ThreadingUDPServer", "_NoThreads", "_Threads")
@@ -37,22 +38,19 @@ class _Threads:
             self._others = [other for other in self._others if other.ident is None or other.is_alive()]
             self._sweep_at = max(8, 2 * len(self._others))
 
-    def join(self) -> None:
-        """Wait for all threads, without limit, as the standard module does."""
-        while threads := list(self):
+    def join(self, but: Collection[threading.Thread] = ()) -> None:
+        """Wait for all threads except those in `but`, without limit, as the standard module does."""
+        while threads := [thread for thread in self if thread not in but]:
             for thread in threads:
-                if thread is not threading.current_thread():
-                    thread.join()
-            self._others = [thread for thread in self._others if thread.is_alive()]
-            if threading.current_thread() in threads:
-                return
+                thread.join()
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def __iter__(self) -> Iterator[threading.Thread]:
         for thread in (*self._requests, *self._others):
-            if not thread.daemon and thread.ident is not None:
+            # After a fork, the threads of the parent are still listed in the child, and not alive.
+            if not thread.daemon and thread.ident is not None and thread.is_alive():
                 yield thread
 
 
@@ -103,14 +101,19 @@ class ThreadingMixIn:
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Start a thread for the request."""
-        requests = self.__dict__.get("_ThreadingMixIn__requests")
+        requests: dict[threading.Thread, Any] | None = self.__dict__.get("_ThreadingMixIn__requests")
         if requests is None:
-            requests = self.__first_request()
-        if self.max_threads is not None and len(requests) >= self.max_threads:
+            requests = self.__dict__.setdefault("_ThreadingMixIn__requests", {})
+        if self.max_threads is not None and self.__is_full():
             self.__wait_for_room()
         thread = _front().threading.Thread(target=self.__work, args=(request, client_address))
         thread.daemon = self.daemon_threads
         requests[thread] = request
+        threads = self.__dict__.get("_threads")
+        if threads is None and self.block_on_close:
+            threads = self.__dict__.setdefault("_threads", _Threads(requests))
+        if threads is not None and getattr(threads, "_requests", None) is not requests:
+            threads.append(thread)  # a list of the program's own
         try:
             thread.start()
         except BaseException:
@@ -119,19 +122,13 @@ class ThreadingMixIn:
         if self.max_threads is not None:
             self.__pause_if_full()
 
-    def __first_request(self) -> dict[threading.Thread, Any]:
-        requests: dict[threading.Thread, Any] = self.__dict__.setdefault("_ThreadingMixIn__requests", {})
-        if self.block_on_close:
-            self.__dict__.setdefault("_threads", _Threads(requests))
-        return requests
-
     def __work(self, request: Any, client_address: Any) -> None:
         # Looked up here, for programs assign and override process_request_thread.
         try:
             self.process_request_thread(request, client_address)
         finally:
             self.__requests.pop(threading.current_thread(), None)
-            if self.max_threads is not None:
+            if self.max_threads is not None or self.__dict__.get("_servertest_gate") is not None:
                 self.__make_room()
 
     # The name tells a debugger what the thread does, and some programs use it to tell connections apart.
@@ -141,7 +138,7 @@ class ThreadingMixIn:
         """Close the server, then wait for the requests under way as the class attributes say."""
         super().server_close()  # type: ignore[misc]
         if self.drain_timeout is None:
-            self._threads.join()
+            self.__join()
             return
         left = self.drain(self.drain_timeout)
         if left:
@@ -154,6 +151,18 @@ class ThreadingMixIn:
                 ResourceWarning,
                 stacklevel=2,
             )
+
+    def __join(self) -> None:
+        closing: set[threading.Thread] = self.__dict__.setdefault("_ThreadingMixIn__closing", set())
+        closing.add(threading.current_thread())
+        try:
+            if isinstance(self._threads, _Threads):
+                # Handlers that close the server too would wait for us, as we for them.
+                self._threads.join(but=closing)
+            else:
+                self._threads.join()
+        finally:
+            closing.discard(threading.current_thread())
 
     def drain(self, timeout: float) -> list[threading.Thread]:
         """Wait for all requests under way, daemon threads included; shut down the sockets of those that take longer.
@@ -178,7 +187,12 @@ class ThreadingMixIn:
     # -- max_threads ------------------------------------------------------------------------------------------------------
 
     def __is_full(self) -> bool:
-        return self.max_threads is not None and len(self.__requests) >= self.max_threads
+        if self.max_threads is None or len(self.__requests) < self.max_threads:
+            return False
+        return (
+            sum(thread.is_alive() or thread.ident is None for thread in list(self.__requests))
+            >= self.max_threads
+        )
 
     def __pause_if_full(self) -> None:
         pause = getattr(self, "_servertest_pause", None)
@@ -221,6 +235,9 @@ def _shut_down(request: Any) -> None:
         return  # a datagram, or something of the program's own
     import socket
 
+    if hasattr(request, "unwrap"):
+        # Below TLS, for a handshake that is under way is not prepared for more.
+        shutdown = functools.partial(socket.socket.shutdown, request)
     try:
         shutdown(socket.SHUT_RDWR)
     except OSError:

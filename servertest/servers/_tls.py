@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import socket
 import ssl
 from time import monotonic
 
@@ -32,27 +33,33 @@ class TLSMixIn:
         """Listen, if there is a context to serve with.
 
         Raises:
-            ValueError: `tls_context` is not set.
+            ValueError: `tls_context` is not set, or the server is for datagrams.
         """
-        if self.tls_context is None:
-            raise ValueError(
-                f"{type(self).__name__} has no tls_context: set it to an ssl.SSLContext for the server side"
-            )
+        self.__check()
         super().server_activate()  # type: ignore[misc]
 
     def get_request(self) -> Any:
         """Accept a connection and wrap it, without a handshake."""
+        context = self.__check()
         request, client_address = super().get_request()  # type: ignore[misc]
-        assert self.tls_context is not None
         try:
             return (
-                self.tls_context.wrap_socket(request, server_side=True, do_handshake_on_connect=False),
+                context.wrap_socket(request, server_side=True, do_handshake_on_connect=False),
                 client_address,
             )
         except BaseException as error:
             _close_half_made(error)
             request.close()
             raise
+
+    def __check(self) -> ssl.SSLContext:
+        if getattr(self, "socket_type", socket.SOCK_STREAM) != socket.SOCK_STREAM:
+            raise ValueError(f"{type(self).__name__} serves datagrams, and TLS is for streams")
+        if self.tls_context is None:
+            raise ValueError(
+                f"{type(self).__name__} has no tls_context: set it to an ssl.SSLContext for the server side"
+            )
+        return self.tls_context
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         """Do the handshake, then make the request handler."""

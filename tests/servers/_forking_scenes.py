@@ -428,6 +428,198 @@ def a_unix_path_is_removed_by_the_process_that_made_it_alone() -> None:
         assert not os.path.exists(path)
 
 
+@scene
+def workers_of_one_server_do_not_keep_those_of_another_alive() -> None:
+    first, second = TwoWorkers(LOCAL, Pid), TwoWorkers(LOCAL, Pid)
+    held, answered = os.pipe()
+
+    def clients() -> None:
+        ask(first)
+        ask(second)
+        os.kill(os.getppid(), signal.SIGUSR2)
+        os.read(held, 1)  # the first has ended, workers and all, while the second serves
+        ask(second)
+
+    def close_first(*_: object) -> None:
+        first.server_close()
+        os.write(answered, b"!")
+
+    signal.signal(signal.SIGUSR2, close_first)
+    with second, client(second, clients):
+        servers.serve_together(first, second)
+    assert not first.active_children
+
+
+@scene
+def a_pre_fork_server_may_be_closed_from_its_own_loop() -> None:
+    class Server(TwoWorkers):
+        def service_actions(self) -> None:
+            super().service_actions()
+            self.server_close()
+
+    Server(LOCAL, Pid).serve_forever(0.01)
+
+
+@scene
+def a_worker_that_dies_young_is_replaced_without_a_poll() -> None:
+    class Server(servers.PreForkTCPServer):
+        worker_processes = 1
+
+    server = Server(LOCAL, Pid)
+
+    def clients() -> None:
+        for _ in range(3):
+            assert ask(server, b"die\n") == b""
+        assert int(ask(server, b"pid\n"))
+
+    play(server, clients, None)
+
+
+@scene
+def a_fork_that_fails_is_tried_again() -> None:
+    class Server(servers.PreForkTCPServer):
+        worker_processes = 1
+        failures = 0
+
+        def handle_accept_error(self, error: OSError) -> None:
+            self.failures += 1
+
+    server = Server(LOCAL, Pid)
+    fork, left = os.fork, [2]
+
+    def sometimes() -> int:
+        if left[0]:
+            left[0] -= 1
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return fork()
+
+    with server, client(server, lambda: ask(server)):
+        os.fork = sometimes
+        try:
+            server.serve_forever(None)
+        finally:
+            os.fork = fork
+    assert server.failures == 2
+
+
+@scene
+def pre_forked_datagram_servers_lose_no_reply() -> None:
+    import tempfile
+
+    from tests.servers._running import EchoDatagram
+
+    class Server(servers.PreForkUnixDatagramServer):
+        worker_processes = 2
+
+    with tempfile.TemporaryDirectory() as directory:
+        server = Server(f"{directory}/s", EchoDatagram)
+        play(server, lambda: slow_reader(server, f"{directory}/c"))
+
+
+def slow_reader(server: Any, path: str) -> None:
+    """Sends from one process and reads in another, which is in no hurry: a Unix socket queues ten datagrams or so."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(LIMIT)
+        sock.bind(path)
+        pid = os.fork()
+        if pid == 0:
+            for _ in range(60):
+                sock.sendto(b"hello", server.server_address)
+            os._exit(0)
+        assert [sock.recv(100) for _ in range(60)] == [b"HELLO"] * 60
+        os.waitpid(pid, 0)
+
+
+@scene
+def starting_again_leaves_no_zombies_and_the_listener_as_it_was() -> None:
+    server = TwoWorkers(LOCAL, Pid)
+    server.socket.settimeout(7)
+    with server:
+        for _ in range(3):
+            with client(server, lambda: ask(server)):
+                server.serve_forever()
+        assert server.socket.gettimeout() == 7
+        # Workers of the first runs were collected when those of the last one were looked after.
+        assert len(server.active_children or ()) <= 4
+
+
+@scene
+def a_pool_is_made_anew_after_a_fork() -> None:
+    server = servers.ThreadPoolTCPServer(LOCAL, Pid)
+    first = os.fork()
+    if first == 0:
+        ask(server)
+        ask(server)
+        os._exit(0)
+    server.handle_request()  # a worker has been started, here
+    pid = os.fork()  # beside that thread: only this scene's filter lets the warning of 3.12 pass
+    if pid == 0:
+        server.handle_request()
+        server.server_close()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert os.waitpid(first, 0)[1] == 0
+    server.server_close()
+
+
+@scene
+def closing_a_threading_server_in_a_forked_child_ends() -> None:
+    server = servers.ThreadingTCPServer(LOCAL, Held)
+    with connect(server) as held:
+        server.handle_request()
+        assert held.recv(5) == b"here\n"
+        pid = os.fork()
+        if pid == 0:
+            server.server_close()
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        held.sendall(b"done\n")
+        server.server_close()
+
+
+@scene
+def a_program_may_empty_the_set_of_children() -> None:
+    class Server(servers.ForkingTCPServer):
+        max_children = 1
+        pids: ClassVar[list[int]] = []
+
+        def process_request(self, request: Any, client_address: Any) -> None:
+            super().process_request(request, client_address)
+            self.pids.extend(self.active_children or ())
+            self.active_children = set()
+
+    server = Server(LOCAL, Held)
+
+    def clients() -> None:
+        with connect(server) as first, connect(server) as second:
+            assert first.recv(5) == second.recv(5) == b"here\n"
+
+    with server, client(server, clients):
+        server.serve_forever(0.01)
+    for pid in server.pids:
+        os.waitpid(pid, 0)
+
+
+@scene
+def a_datagram_may_be_answered_by_a_child() -> None:
+    class Rest(servers.DatagramRequestHandler):
+        def handle(self) -> None:
+            self.server.finish_in_child(self, self.wfile.write, self.packet.upper())
+
+    class Server(servers.FinishInChildMixIn, servers.UDPServer):
+        pass
+
+    server = Server(LOCAL, Rest)
+
+    def clients() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(LIMIT)
+            sock.sendto(b"hello", server.server_address)
+            assert sock.recv(100) == b"HELLO"
+
+    play(server, clients)
+
+
 if __name__ == "__main__":
     signal.alarm(30)
     SCENES[sys.argv[1]]()

@@ -28,7 +28,7 @@ from servertest.servers._selecting import (
     SelectorTCPServer,
 )
 from tests.servers._running import LIMIT, ask, connect, join, read_all, serving
-from tests.servers._selecting import Handler, Upper, Witness, converse
+from tests.servers._selecting import Handler, Upper, Witness, converse, turns
 
 
 def provoke(server: Any, line: bytes = b"hello\n") -> bytes:
@@ -618,12 +618,13 @@ def test_a_handler_made_by_a_handler() -> None:
 
     class Outer(Handler):
         async def handle(self) -> None:
+            await self.rfile.read()
             for _ in range(2):
                 ours, theirs = socket.socketpair()
                 with ours, theirs:
                     Inner(ours, "inner", self.server)
                     theirs.send(b"x")
-                    await self.sleep(0.005)
+                    await turns(self)
             await self.wfile.write(b"done\n")
 
     with serving(Witness(Outer)) as server:
