@@ -10,7 +10,7 @@ from typing import Any
 from servertest.servers import TCPServer
 from servertest.servers._selecting import SelectorStreamRequestHandler, SelectorTCPServer
 
-__all__ = ("Handler", "Upper", "Witness", "WitnessMixIn", "converse", "peer_does", "small_buffers")
+__all__ = ("Handler", "Upper", "Witness", "WitnessMixIn", "converse", "peer_does", "small_buffers", "turns")
 
 Handler = SelectorStreamRequestHandler
 
@@ -95,6 +95,12 @@ def peer_does(handler: Any, *actions: Callable[[], object]) -> None:
 
     if actions:
         handler._servertest_task.loop.call_soon(act)
+
+
+async def turns(handler: SelectorStreamRequestHandler, number: int = 5) -> None:
+    """Let the loop turn so many times, and see to what is ready in each."""
+    for _ in range(number):
+        await handler.sleep(0)
 
 
 def small_buffers(*ends: socket.socket) -> None:

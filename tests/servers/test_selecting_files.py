@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from servertest.servers._selecting import IncompleteReadError
-from tests.servers._selecting import Handler, converse, peer_does, small_buffers
+from tests.servers._selecting import Handler, converse, peer_does, small_buffers, turns
 
 # -- reading ------------------------------------------------------------------------------------------------------------------
 
@@ -194,16 +194,16 @@ def test_a_read_that_fails_loses_nothing() -> None:
 
 def test_a_reader_that_finds_more_and_more_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("servertest.servers._selector_files._CHUNK", 10)
-    turns: list[str] = []
+    others: list[bool] = []
 
     async def script(handler: Any, peer: socket.socket) -> None:
         peer.sendall(bytes(200))
-        peer_does(handler, lambda: turns.append("others"))
+        peer_does(handler, lambda: others.append(True))
         for _ in range(20):
             assert len(await handler.rfile.read1()) == 10
 
     converse(script)
-    assert turns == ["others"]
+    assert others == [True]
 
 
 def test_a_reset_is_an_error() -> None:
@@ -355,7 +355,7 @@ def test_what_is_not_awaited_is_sent_all_the_same_and_in_order() -> None:
         changing[:] = bytes(len(changing))  # what was written is not touched by this
         handler.wfile.write(b" last")
         fetcher = Fetcher(handler, peer)
-        await handler.sleep(0.01)
+        await turns(handler, 100)
         assert fetcher.got
         fetcher.got, kept = got, fetcher.got
         got[:] = kept
@@ -391,11 +391,11 @@ def test_a_reader_too_slow_for_the_timeout() -> None:
         small_buffers(handler.request, peer)
         with pytest.raises(TimeoutError, match=r"has taken nothing for 0.002 s; \d+ bytes are left to send"):
             await handler.wfile.write(BULK)
-        peer_does(handler, lambda: turns.append("waited"))
+        peer_does(handler, lambda: waited.append(True))
 
-    turns: list[str] = []
+    waited: list[bool] = []
     converse(script, timeout=0.002)
-    assert turns == []  # when it has ended, it does not wait for the same client once more
+    assert waited == []  # when it has ended, it does not wait for the same client once more
 
 
 def test_a_slow_reader_that_moves_is_not_too_slow() -> None:
@@ -431,7 +431,7 @@ def test_what_could_not_be_sent_is_an_error_of_the_next_write() -> None:
         small_buffers(handler.request, peer)
         handler.wfile.write(BULK)
         peer_does(handler, peer.close)
-        await handler.sleep(0.01)
+        await turns(handler)
         with pytest.raises(OSError, match=r"Broken pipe|reset"):
             handler.wfile.flush()
         handler.wfile.flush()  # it is said once
