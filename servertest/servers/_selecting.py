@@ -10,7 +10,6 @@ import sys
 import threading
 import warnings
 from contextlib import ExitStack
-from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from time import monotonic
 
 from ._base import _front
@@ -63,6 +62,9 @@ __all__: tuple[str, ...] = (
     "SelectorTCPServer",
     "SelectorWriter",
 )
+
+#: The flags of a code object that say generator, coroutine, asynchronous generator: inspect.CO_*, which would take longer to import than all else here.
+_STEPWISE = 0x20 | 0x80 | 0x200
 
 #: Seconds that server_close() waits, beyond drain_timeout, for a loop in another thread to let go of the connections.
 _PATIENCE = 5.0
@@ -529,7 +531,7 @@ def _check(handler: Any, server: Any) -> None:
             "SelectorStreamRequestHandler, with `async def handle(self)`; or let it run on a threading or pooling server"
         )
     code = getattr(getattr(made_by, "handle", None), "__code__", None)
-    if code is not None and code.co_flags & (CO_COROUTINE | CO_GENERATOR | CO_ASYNC_GENERATOR) and bases:
+    if code is not None and code.co_flags & _STEPWISE and bases:
         raise TypeError(
             f"{name}.handle() has to be run step by step, which {min(bases)} does not do: make it from SelectorStreamRequestHandler "
             "or SelectorRequestHandler"

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import inspect
 import os
 import queue
 import select
@@ -423,6 +424,12 @@ def test_a_handler_that_cannot_work_is_refused(handler: Any, message: str) -> No
         with pytest.raises(TypeError, match=message):
             server.RequestHandlerClass = handler
         assert server.RequestHandlerClass is Upper
+
+
+def test_the_flags_are_those_of_inspect() -> None:
+    from servertest.servers._selecting import _STEPWISE
+
+    assert inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR == _STEPWISE
 
 
 def test_a_server_that_was_never_initialised_has_no_handler() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -164,6 +167,46 @@ def test_waiting_for_a_connection_whose_handler_gives_up() -> None:
         assert first.recv(1) == b"\0"
         first.sendall(b"enough\n")
         assert read_all(second) == b"ConnectionAbortedError"
+
+
+IN_PROCESSES = """
+import os, signal, socket
+from servertest import servers
+
+class Who(servers.SelectorStreamRequestHandler):
+    async def handle(self):
+        while line := await self.rfile.readline():
+            await self.wfile.write(b"%d " % os.getpid() + line)
+
+class Server(servers.PreForkMixIn, servers.SelectorMixIn, servers.TCPServer):
+    worker_processes = 2
+
+server = Server(("127.0.0.1", 0), Who)
+parent, clients = os.getpid(), os.fork()
+if clients:
+    signal.signal(signal.SIGUSR1, lambda *_: server.shutdown())
+    server.serve_forever()
+    server.server_close()
+    assert os.waitpid(clients, 0)[1] == 0
+else:
+    found = [socket.create_connection(server.server_address) for _ in range(40)]
+    for _ in range(2):
+        for client in found:
+            client.sendall(b"who?\\n")
+        workers = {client.recv(100) for client in found}
+        assert str(parent).encode() not in b"".join(workers)
+    os.kill(parent, signal.SIGUSR1)
+    assert {client.recv(100) for client in found} == {b""}
+    os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_thousands_of_connections_in_several_processes() -> None:
+    """The mix-ins go together: each worker holds its own, and ends them when it is told to stop."""
+    command = [sys.executable, "-W", "error::ResourceWarning", "-c", IN_PROCESSES]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=2 * LIMIT)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_served_in_bunches_while_connections_are_busy() -> None:
