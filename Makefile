@@ -6,7 +6,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test check coverage bench docs clean
 
 demo: $(STAMP)            ## the main job: check the standard library's own HTTP handler on every kind of server
 	@echo "servertest check http.server:SimpleHTTPRequestHandler --exchanges fixtures/transcripts/http-simple.wire"
@@ -20,6 +20,12 @@ test: $(STAMP)            ## run the tests
 
 check: $(STAMP)           ## lint, types, layers
 	$(BIN)/python -m pytest -m quality tests/meta
+
+coverage: $(STAMP)        ## run the tests and show which branches they take
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest -q
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 
 bench: $(STAMP)           ## print the table of ratios to the standard module and to peers
 	$(BIN)/python -m tests.bench

@@ -65,7 +65,8 @@ def snippets(page: Path) -> list[Snippet]:
 
 def commands(body: str) -> list[Command]:
     found: list[Command] = []
-    text, output, status = "", [], 0
+    text, status = "", 0
+    output: list[str] = []
 
     def close() -> None:
         if text:

@@ -51,7 +51,9 @@ def environment() -> dict[str, str]:
 def test_python_snippets(page: Path, tmp_path: Path) -> None:
     if not store(page, tmp_path):
         return  # a page of prose: nothing in it claims to run
-    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\ntimeout = 60\nasyncio_default_fixture_loop_scope = function\n")
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\nfilterwarnings = error\ntimeout = 60\nasyncio_default_fixture_loop_scope = function\n"
+    )
     result = subprocess.run(
         [
             sys.executable,

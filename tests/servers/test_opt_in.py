@@ -336,7 +336,9 @@ def test_a_handshake_that_fails_is_an_error_of_the_request(
     assert isinstance(error, ssl.SSLError)
 
 
-def test_a_client_that_resets_before_it_is_wrapped_leaves_nothing_open(server_context: ssl.SSLContext) -> None:
+def test_a_client_that_resets_before_it_is_wrapped_leaves_nothing_open(
+    server_context: ssl.SSLContext,
+) -> None:
     class Server(ThreadingTLS):
         tls_context = server_context
 
