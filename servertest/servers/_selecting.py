@@ -370,7 +370,8 @@ class SelectorMixIn:
             if task.loop is loop:
                 task.detach()
         # In this order, as server_close() first sets the flag and then looks at the list: one of us sees the other.
-        table.loops.remove(loop)
+        if loop in table.loops:
+            table.loops.remove(loop)
         if not table.loops:
             self.__set_blocking(table.was_blocking)
         if table.is_to_end:
@@ -408,7 +409,8 @@ class SelectorMixIn:
     def server_close(self) -> None:
         """Close the server, then end its connections, after `drain_timeout` seconds if that is set.
 
-        From inside the loop (a handler, service_actions()) it returns at once, and the connections are ended when the loop ends, which is at once as well.
+        From inside the loop (a handler, service_actions()) it returns at once, and the connections are ended when the loop ends, which is at once as well. Where
+        several servers are served together, the others wait meanwhile.
         """
         table = self.__table()
         table.is_to_end = True
@@ -469,7 +471,7 @@ class SelectorMixIn:
                     self.drain(self.drain_timeout)
             finally:
                 with ExitStack() as stack:  # whatever one raises, all are ended
-                    for task in reversed(table.tasks):
+                    for task in reversed(list(table.tasks)):
                         if task.loop is None:
                             stack.callback(self.__end, task)
             if not table.loops:
@@ -484,7 +486,8 @@ class SelectorMixIn:
         self.__dict__["_SelectorMixIn__requests"] = table
 
     def __end(self, task: Task) -> None:
-        self.__table().tasks.pop(task, None)
+        if self.__table().tasks.pop(task, None) is None:
+            return  # it has just ended by itself, in the loop of another thread
         try:
             task.close()
         except BaseException as failure:
