@@ -30,6 +30,7 @@ _LEAKS = ("used", "all", "off")
 _seed_key = pytest.StashKey[int]()
 _servers_key = pytest.StashKey["list[Running]"]()
 _guard_key = pytest.StashKey["Guard"]()
+_shared_key = pytest.StashKey["list[Running]"]()
 _current_key = pytest.StashKey["pytest.Item"]()
 
 #: One factory fixture for each predefined server class, by its name. Written out, for the classes are not imported here.
@@ -171,8 +172,8 @@ def _uses_us(item: pytest.Item) -> bool:
     return not _OURS.isdisjoint(getattr(item, "fixturenames", ()))
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
     """Note what the process holds before the first fixture."""
     item.config.stash[_current_key] = item
     mode = _leak_mode(item.config)
@@ -181,7 +182,6 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
 
         if not is_excused(item):
             item.stash[_guard_key] = Guard(item)
-    return (yield)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -201,7 +201,19 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
         del item.stash[_guard_key]
         if message := guard.complaint():
             pytest.fail(message, pytrace=False)
+    if message := _complaints_of_shared(item):
+        pytest.fail(message, pytrace=False)
     return result
+
+
+def _complaints_of_shared(item: pytest.Item) -> str:
+    """What servers of a wider scope have to complain of: at the end of the test in which it came up, not of the last one."""
+    complaints = [
+        f"{complaint}\nThe server is of a wider scope than {item.name}, during which this came up."
+        for running in item.config.stash.get(_shared_key, [])
+        if (complaint := running.take_complaint())
+    ]
+    return "\n\n".join(complaints)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -233,11 +245,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     servers = item.stash.get(_servers_key, [])
     if report.failed and servers:
-        from ._pytest import keep_serving, sections
+        from ._pytest import sections
 
         report.sections.extend(sections(servers))
-        if call.when == "call" and item.config.getoption(OPT_SERVE):
-            keep_serving(item, servers)
+    keep = servers and call.when == "call" and item.config.getoption(OPT_SERVE)
+    if keep and (report.failed or any(running.errors for running in servers)):
+        from ._pytest import keep_serving
+
+        keep_serving(item, servers)
     return report
 
 
@@ -273,6 +288,8 @@ def _serve(request: pytest.FixtureRequest, kind: str | None = None) -> Iterator[
         item = config.stash.get(_current_key, None)
         if item is not None:
             item.stash.setdefault(_servers_key, []).append(running)
+        if wide:
+            config.stash.setdefault(_shared_key, []).append(running)
 
     def around() -> Any:
         import contextlib
@@ -283,6 +300,8 @@ def _serve(request: pytest.FixtureRequest, kind: str | None = None) -> Iterator[
     wide = request.scope != "function"
     serve = Serve(_stop_timeout(config), note, around if wide else None, kind)
     yield serve
+    shared = config.stash.get(_shared_key, [])
+    shared[:] = [running for running in shared if running not in serve.servers]
     if message := serve.close():
         # Without a traceback of ours: the handler's own is in the message.
         pytest.fail(message, pytrace=False)

@@ -21,11 +21,13 @@ __all__ = ("keep_serving", "print_hang", "sections", "start_alarm", "start_timer
 
 def sections(servers: Iterable[Running]) -> list[tuple[str, str]]:
     """Title and text for each server of a failed test: what passed."""
-    return [
-        (f"servertest transcript of {running}", running.transcript.render())
-        for running in servers
-        if running.transcript is not None and running.transcript.events
-    ]
+    found = []
+    for running in servers:
+        if running.transcript is not None and running.transcript.events:
+            found.append((f"servertest transcript of {running}", running.transcript.render()))
+        if running.output:
+            found.append((f"output of {running}", running.output))
+    return found
 
 
 def print_hang(servers: Sequence[Running], stream: TextIO) -> None:
@@ -95,7 +97,8 @@ def keep_serving(item: pytest.Item, servers: Sequence[Running]) -> None:
         writer.line("Press Enter to go on.")
         writer.flush()
         try:
-            sys.stdin.readline()
+            if not sys.stdin.readline():
+                writer.line("There is no input to wait for: going on.")
         except (OSError, KeyboardInterrupt):
             pass  # no input to read from, or the other way of saying "go on"
     finally:
@@ -107,7 +110,8 @@ def _how_to_reach(running: Running) -> str:
     address = running.address
     where = format_address(address)
     if running.kind.tls:
-        return f"{where}, with TLS"
+        how = f"-connect {where}" if isinstance(address, tuple) else f"-unix {where}"
+        return f"{where}, with TLS    (for example: openssl s_client {how})"
     if not isinstance(address, tuple):
         prefix = "ABSTRACT-CONNECT" if where.startswith("@") else "UNIX-CONNECT"
         return f"{where}    (for example: socat - {prefix}:{where.lstrip('@')})"

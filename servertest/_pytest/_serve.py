@@ -58,6 +58,7 @@ class Serve:
         else:
             with self._around():
                 running = launch(target, *arguments, **options)
+            running.around = self._around
         self._running.append(running)
         self._note(running)
         return running

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ def launch(
     *arguments: Any,
     kind: Kind | str | type | None = None,
     host: HostName | None = None,
-    address: Address | Family | None = None,
+    address: Address | Family | os.PathLike[str] | None = None,
     tls: bool | str | Profile | None = None,
     timeout: float = STOP_TIMEOUT,
     transcript: bool = True,
@@ -57,6 +58,11 @@ def launch(
         AddressInUse: Something else holds the address.
         OSError: The address could not be bound for another reason.
     """
+    seconds: Any = timeout
+    if not isinstance(seconds, int | float) or not 0 < timeout < float("inf"):
+        raise UsageError(f"timeout is a number of seconds above 0, not {timeout!r}")
+    if isinstance(address, os.PathLike):
+        address = os.fspath(address)
     what, kind = _target(target, arguments, kind, attributes, keywords)
     chosen = _kind(what, kind, host, address, tls)
     if (reason := chosen.reason) is not None:
@@ -125,6 +131,8 @@ def _kind(target: Any, kind: Any, host: Any, address: Any, tls: Any) -> Kind:
     chosen = _default_kind(target) if kind is None else Kind.parse(kind)
     changes: dict[str, Any] = {}
     if (family := _family(address)) is not None and family != chosen.family:
+        if kind is not None:
+            _refuse_contradiction(chosen, family, address)
         changes["family"] = family
     if tls is not None:
         changes["tls"] = tls if isinstance(tls, bool) else str(tls)
@@ -136,6 +144,15 @@ def _kind(target: Any, kind: Any, host: Any, address: Any, tls: Any) -> Kind:
             )
         changes["host"] = host
     return dataclasses.replace(chosen, **changes) if changes else chosen
+
+
+def _refuse_contradiction(kind: Kind, family: Family, address: Any) -> None:
+    """A kind that says nothing of its family goes with any of its sort; what it does say is not overruled."""
+    local = family in ("unix", "abstract")
+    if kind.local != local or kind.family in ("inet6", "dual", "abstract"):
+        raise UsageError(
+            f"{kind} cannot be at {address!r}, which is of the family {family}: change one of the two"
+        )
 
 
 def _default_kind(target: Any) -> Kind:
@@ -162,6 +179,10 @@ def _family(address: Any) -> Family | None:
     if isinstance(address, tuple):
         return "inet6" if ":" in str(host) else "inet"
     family_of(address)  # refuses what is no address
+    if isinstance(address, str) and os.sep not in address and address[:1] not in ("\0", "@"):
+        raise UsageError(
+            f"address={address!r} may be a host or a file: write ({address!r}, 0) for the host, './{address}' for a Unix socket"
+        )
     return "abstract" if address[:1] in ("\0", b"\0") else "unix"
 
 

@@ -99,6 +99,8 @@ class Running:
         self._client_tls: ClientCredential | None = None
         self._client_context: Any = None
         self._forced: list[str] = []
+        #: Around whatever takes resources that outlive a test: for servers of a wider scope.
+        self.around: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
 
     # -- where it is
 
@@ -328,7 +330,7 @@ class Running:
             raise UsageError(
                 f"{self} cannot be restarted: {self.target.name} was made by somebody else; give its class"
             )
-        with self._lock:
+        with self._lock, self.around():
             address = self.address
             self._halt(None)
             self._remove_path()
@@ -502,6 +504,16 @@ class Running:
             return []
         events = [event for event in self.transcript.events if event.connection in numbers]
         return [Transcript.from_events(events).render()]
+
+    def take_complaint(self) -> str:
+        """What the errors so far, which nobody has claimed, have to say; they are forgotten then. Nothing if there are none."""
+        errors = self.errors.clear()
+        return str(self._failure(errors)) if errors else ""
+
+    @property
+    def output(self) -> str:
+        """What its process has printed last, if it has one of its own."""
+        return str(getattr(self._host, "output", ""))
 
     def dump(self) -> str:
         """What the server is doing now: connections with state and last bytes, threads with stacks, children."""

@@ -195,3 +195,28 @@ def test_an_object_that_does_not_say_where_it_listens() -> None:
 def test_a_handler_is_checked_again_where_it_is_built() -> None:
     with pytest.raises(UsageError):
         HandlerTarget(Upper).check(Kind("datagram"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "address"),
+    [("UnixStreamServer", "::1"), ("TCPServer", "unix"), ("TCPServer+ipv6", "127.0.0.1")],
+)
+def test_a_kind_and_an_address_that_contradict_each_other(kind: str, address: str) -> None:
+    with pytest.raises(UsageError, match=r"cannot be at .*: change one of the two"):
+        launch(Upper, kind, address=address)
+
+
+def test_a_word_that_may_be_a_host_or_a_file() -> None:
+    with pytest.raises(UsageError, match="may be a host or a file"):
+        launch(Upper, address="0.0.0.0")
+
+
+def test_a_path_object_is_a_path(tmp_path: Any) -> None:
+    with launch(Upper, address=tmp_path / "s") as running:
+        assert running.path == str(tmp_path / "s")
+
+
+@pytest.mark.parametrize("timeout", [-1, 0, "3", float("inf")])
+def test_a_timeout_is_a_number_above_zero(timeout: Any) -> None:
+    with pytest.raises(UsageError, match="timeout is a number of seconds above 0"):
+        launch(Upper, timeout=timeout)

@@ -113,3 +113,78 @@ def test_shared(upper, number):
         assert client.readline() == b"HI\\n"
 """)
     result.assert_outcomes(passed=3)
+
+
+@pytest.mark.parametrize("options", ["", ", 'ThreadPoolTCPServer'", ", host='process'"])
+def test_a_server_of_a_wider_scope_may_be_started_again(run: Run, options: str) -> None:
+    result = run(f"""
+@pytest.fixture(scope="module")
+def upper(module_serve):
+    return module_serve(Upper{options})
+
+def ask(upper):
+    with upper.connect() as client:
+        client.send_all(b"hi\\n")
+        assert client.readline() == b"HI\\n"
+
+def test_restart(upper):
+    upper.restart()
+    ask(upper)
+
+def test_stop(upper):
+    upper.stop()
+
+def test_start_again(upper):
+    upper.restart()
+    ask(upper)
+""")
+    result.assert_outcomes(passed=3)
+
+
+def test_an_error_of_a_shared_server_fails_the_test_in_which_it_came_up(run: Run) -> None:
+    result = run("""
+class Bad(Upper):
+    def handle(self):
+        raise ZeroDivisionError(self.rfile.readline())
+
+@pytest.fixture(scope="module")
+def bad(module_serve):
+    return module_serve(Bad)
+
+def test_guilty(bad):
+    with bad.connect() as client:
+        client.send_all(b"x\\n")
+        client.read_eof()
+
+def test_innocent(bad):
+    pass
+""")
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*ERROR at teardown of test_guilty*", "*wider scope than test_guilty*"])
+
+
+def test_a_marker_that_is_refused_is_one_error(run: Run) -> None:
+    result = run("""
+@pytest.mark.servertest_no_leak_check
+def test(serve): pass
+""")
+    result.assert_outcomes(errors=1)
+
+
+def test_what_a_server_process_printed_is_in_the_report(run: Run) -> None:
+    result = run("""
+class Printing(Upper):
+    def handle(self):
+        print("from the handler", flush=True)
+        super().handle()
+
+def test_fails(serve):
+    with serve(Printing, host="process").connect() as client:
+        client.send_all(b"hi\\n")
+        client.readline()
+        assert False
+""")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*output of ThreadingTCPServer+process serving Printing*", "*from the handler*"]
+    )
