@@ -289,7 +289,7 @@ class BaseServer:
 
     def _servertest_wake(self) -> None:
         """Make all loops of this server look around at once."""
-        for loop in self.__loops():
+        for loop in list(self.__loops()):  # one that leaves meanwhile must not hide the next
             loop.wake()
 
     def _servertest_pause(self) -> None:
