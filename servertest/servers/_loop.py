@@ -302,9 +302,9 @@ class Loop:
                 seat.started = True
                 seat.server._servertest_started(self)
             while self._seats:
-                self._turn(poll_interval)
                 if len(self._seats) == 1 and type(selector) is PollSelector and self._seats[0].burst == 1:
                     self._serve_undisturbed(self._seats[0], selector, poll_interval)
+                self._turn(poll_interval)
         finally:
             for seat in self._seats:
                 self._end(seat)
