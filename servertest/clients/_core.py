@@ -252,8 +252,7 @@ class StreamCore:
         hold back its greeting until they are acknowledged, which the kernel delays by 40 ms (Nagle and delayed ACK).
         """
         if self.is_inet and hasattr(socket, "TCP_QUICKACK"):
-            with contextlib.suppress(OSError):
-                self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def _send_what_fits(self, tls: TlsSession) -> None:
         """Send waiting records as far as that goes without waiting. An error will meet the next read or write."""

@@ -170,6 +170,13 @@ def test_a_client_shows_what_was_agreed_upon(make_link: Callable[..., Link]) -> 
     assert ("DNS", "unix.test") in names
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="only Linux can be asked not to delay an ACK")
+def test_session_tickets_are_acknowledged_at_once(make_link: Callable[..., Link]) -> None:
+    """Or a server that speaks first, over a socket that nobody set TCP_NODELAY on, would be 40 ms late."""
+    sock = make_link("inet+tls").client.socket
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK)
+
+
 @pytest.mark.parametrize("family", ["inet", "inet6"])
 def test_the_name_to_check_is_the_addresss_host(
     twin: Twin,
