@@ -63,7 +63,7 @@ class Spec:
 class Sample:
     """One measurement: the figure itself, and the seconds of processor time that the server's process spent on each unit.
 
-    `cpu` is what a busy machine disturbs least. None where it cannot be had, or says nothing: children are not in it.
+    `cpu` is what a busy machine disturbs least. None where it cannot be had.
     """
 
     value: float
@@ -123,18 +123,23 @@ def _output_of(*command: str) -> str:
 
 
 def _cpu_time(pid: int) -> float | None:
-    """Seconds of processor time of all threads of a process, those that have ended too."""
+    """Seconds of processor time of a process: of all its threads, and of the children that it has collected."""
     if sys.platform != "linux":
         return None
     # The number of another process's clock: see clock_getcpuclockid(3); 2 is the scheduler's own, exact account.
-    return time.clock_gettime((~pid << 3) | 2)
+    own = time.clock_gettime((~pid << 3) | 2)
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    children = int(fields[13]) + int(fields[14])  # cutime and cstime in ticks: proc_pid_stat(5)
+    return own + children / os.sysconf("SC_CLK_TCK")
 
 
-def _sampled(measure: Callable[[], float], units: int, pid: int, *, forks: bool = False) -> Sample:
+def _sampled(measure: Callable[[], float], units: int, pid: int, *, is_whole: bool = True) -> Sample:
     before = _cpu_time(pid)
     value = measure()
     after = _cpu_time(pid)
-    return Sample(value, None if before is None or after is None or forks else (after - before) / units)
+    return Sample(
+        value, None if before is None or after is None or not is_whole else (after - before) / units
+    )
 
 
 def rate(
@@ -146,14 +151,14 @@ def rate(
     idle: int = 0,
 ) -> Open:
     """Something per second: each sample is `count` of it by `clients`, beside `idle` connections."""
-    forks = "Fork" in spec.class_name
+    is_whole = not spec.class_name.startswith("PreFork")  # its workers live on, and are not in the account
 
     @contextlib.contextmanager
     def opened(scale: Scale) -> Iterator[Callable[[], Sample]]:
         units = scale(count)
         with _served(spec) as (address, pid), load.idle(address, scale(idle, least=0)):
             generator(address, units, clients)  # warms the server up
-            yield lambda: _sampled(lambda: generator(address, units, clients), units, pid, forks=forks)
+            yield lambda: _sampled(lambda: generator(address, units, clients), units, pid, is_whole=is_whole)
 
     return opened
 
