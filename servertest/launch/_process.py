@@ -229,11 +229,11 @@ def _await_service(process: ServerProcess, plan: Plan, deadline: Deadline) -> No
     """Return when it serves; raise why it does not."""
 
     def decided() -> bool:
-        return process.serving or process.refusal is not None or process.ended
+        return process.ready or process.refusal is not None or process.ended
 
     if not process.wait(decided, deadline):
         raise deadline.exceeded(note=f"{process.stacks()}{process.describe_output()}")
-    if process.serving:
+    if process.ready:
         return
     if process.refusal is not None:
         _raise_refusal(process, plan)

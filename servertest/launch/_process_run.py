@@ -274,6 +274,11 @@ class ServerProcess:
             return self._changed.wait_for(met, deadline.remaining())
 
     @property
+    def ready(self) -> bool:
+        """Whether it serves and is known: it may say that it serves before the zygote has said that it is born."""
+        return self.serving and self.pid is not None
+
+    @property
     def ended(self) -> bool:
         """Whether it is gone (or, if nobody is left who could tell, lost)."""
         return self.status is not None or "lifeline" not in self._open

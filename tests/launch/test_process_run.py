@@ -80,6 +80,16 @@ def test_the_end_is_judged_when_everything_before_it_was_heard(
     assert list(ear.errors) == []
 
 
+def test_who_serves_before_he_is_known_to_be_born_is_not_ready(process: ServerProcess, far: Far) -> None:
+    far.channel.send(("ready", ADDRESS))
+    process._on_channel()
+    assert not process.ready
+    far.report(BORN, 17)
+    process._on_lifeline()
+
+    assert process.ready
+
+
 def test_last_words_are_in_the_report_of_a_death(process: ServerProcess, far: Far, ear: Ear) -> None:
     far.channel.send(("ready", ADDRESS))
     os.write(far.output, b"last words")
