@@ -43,7 +43,7 @@ class ForkingMixIn:
     def collect_children(self, *, blocking: bool = False) -> None:
         """Take note of the children that have ended. If `blocking`, wait until all have."""
         children = self.active_children
-        if children and (blocking or not _none_has_ended()):
+        if children and (blocking or not _collected(children)):
             for pid in list(children):
                 if _has_ended(pid, wait=blocking):
                     children.discard(pid)
@@ -240,14 +240,19 @@ def _end_child(status: int) -> None:
         _front().os._exit(status)
 
 
-def _none_has_ended() -> bool:
-    """Whether surely no child of this process has ended: one question to the system instead of one for each child."""
-    if not hasattr(os, "waitid"):
-        return False
-    try:
-        return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-    except ChildProcessError:
-        return False  # somebody has collected ours: ask for each
+def _collected(children: set[int]) -> bool:
+    """Collect those of the children that have ended, by asking which have, instead of asking each. Returns whether that went well."""
+    while hasattr(os, "waitid"):
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False  # somebody has collected ours
+        if ended is None:
+            return True
+        if ended.si_pid not in children or not _has_ended(ended.si_pid, wait=False):
+            return False  # somebody else's, who may let it lie there
+        children.discard(ended.si_pid)
+    return False
 
 
 def _has_ended(pid: int, *, wait: bool) -> bool:
