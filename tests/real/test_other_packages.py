@@ -194,7 +194,7 @@ def test_nginx(serve: Any) -> None:
         )
         server = serve.command(
             [
-                "nginx",
+                str(NGINX_PROGRAM),
                 "-e",
                 "stderr",
                 "-p",
