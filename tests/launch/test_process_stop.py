@@ -6,7 +6,6 @@ import ctypes
 import os
 import re
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
@@ -304,22 +303,23 @@ def test_a_process_left_behind_in_the_group_is_told_and_killed() -> None:
 
 def test_a_process_that_has_left_the_group_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_process_run, "DRAINING", 0.1)
-    near, far = socket.socketpair()
 
     def daemonize(plan: Plan, stopped: Stop) -> None:
         near, far = os.pipe()
         if os.fork() == 0:
             os.setsid()
             os.write(far, b"%d" % os.getpid())
-            time.sleep(1000)
+            time.sleep(60)
+            os._exit(0)
         print(f"{os.read(near, 10).decode()} is free")
         stopped.wait()
 
-    with near, far:
-        server = launch(daemonize)
-        wait_for_output(server, b"is free")
-        pid = int(server.host.output.split()[0])
+    server = launch(daemonize)
+    wait_for_output(server, b"is free")
+    pid = int(server.host.output.split()[0])
+    try:
         problem = only(server.stop())
+    finally:
         os.kill(pid, signal.SIGKILL)
 
     assert "left its process group" in problem
