@@ -13,6 +13,7 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
+import select
 import signal
 import sys
 import threading
@@ -87,10 +88,13 @@ class Stage:
 
     def await_signal(self, event: str) -> None:
         """Say `event`, and wait for the test's word: closing at once would take the socket from a datagram's reply."""
-        word = threading.Event()
-        self.on_signal(word.set)
+        reader, writer = os.pipe()  # no Event: a handler that interrupts its wait() may not call its set()
+        self.on_signal(lambda: os.write(writer, b"!"))
         self.say(event)
-        assert word.wait(LIMIT), "no word from the test"
+        ready, _, _ = select.select([reader], [], [], LIMIT)
+        os.close(reader)
+        os.close(writer)
+        assert ready, "no word from the test"
 
     def join(self) -> None:
         for thread in self._threads:
