@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from .._support import format_address
+from .._support import DeadlineExceeded, format_address
 from ..launch._dump import hang_dump
 
 if TYPE_CHECKING:
@@ -18,16 +18,29 @@ if TYPE_CHECKING:
 
 __all__ = ("keep_serving", "print_hang", "sections", "start_alarm", "start_timer")
 
+#: Seconds that the report of a failed test waits for connections to end.
+_MOMENT = 0.2
+
 
 def sections(servers: Iterable[Running]) -> list[tuple[str, str]]:
     """Title and text for each server of a failed test: what passed."""
     found = []
     for running in servers:
+        _settle(running)
         if running.transcript is not None and running.transcript.events:
             found.append((f"servertest transcript of {running}", running.transcript.render()))
         if running.output:
             found.append((f"output of {running}", running.output))
     return found
+
+
+def _settle(running: Running) -> None:
+    """Let the server note what it was doing when the test failed: what it has sent is written down after it was sent."""
+    if running.transcript is not None and running.running:
+        try:
+            running.transcript.wait_idle(timeout=_MOMENT)
+        except DeadlineExceeded:
+            pass  # a connection is still open: shown as it is
 
 
 def print_hang(servers: Sequence[Running], stream: TextIO) -> None:
