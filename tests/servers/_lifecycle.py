@@ -88,10 +88,14 @@ class Stage:
 
     def await_signal(self, event: str) -> None:
         """Say `event`, and wait for the test's word: closing at once would take the socket from a datagram's reply."""
-        reader, writer = os.pipe()  # no Event: a handler that interrupts its wait() may not call its set()
-        self.on_signal(lambda: os.write(writer, b"!"))
+        # The interpreter's own C handler writes to the pipe: one in Python may come too late to interrupt the wait.
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer)
+        self.on_signal()
         self.say(event)
         ready, _, _ = select.select([reader], [], [], LIMIT)
+        signal.set_wakeup_fd(-1)
         os.close(reader)
         os.close(writer)
         assert ready, "no word from the test"
