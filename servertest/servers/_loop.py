@@ -144,7 +144,7 @@ class Waker:
                 os.eventfd_write(self._writer, 1)
             else:
                 self._writer.send(b"\0")
-        except OSError:
+        except (OSError, ValueError):
             pass  # full: it is readable already; closed: the loop has ended
 
     def clear(self, events: int = _READ) -> None:

@@ -107,8 +107,9 @@ class PreForkMixIn:
         if server.socket_type == socket.SOCK_DGRAM:
             # Replies are sent on the same socket, and have to wait for room: so each call says for itself that it does not.
             self._servertest_shared = shared
-        elif server.socket.fileno() >= 0:
-            os.set_blocking(server.socket.fileno(), not shared)
+        elif shared and server.socket.fileno() >= 0:
+            # And stays so: a worker that was told to stop may be on its way to accept(), long after the loop here has ended.
+            os.set_blocking(server.socket.fileno(), False)
 
     def serve_forever(self, poll_interval: float | None = 0.5) -> None:
         """Start the workers, and look after them until shutdown() is called or the server is closed.
