@@ -6,30 +6,52 @@ simulations give the same results.
 """
 
 from ._actions import *
+from ._calls import *
 from ._fault import *
+from ._fields import *
+from ._gate import *
 from ._latency import *
+from ._presets import *
 from ._reset_peer import *
 from ._seeds import *
 from ._slicer import *
 from ._stage import *
+from ._start import *
+from ._trace import *
+from ._triggers import *
 
 __all__ = (
+    "PASS",
     "Abort",
     "Action",
+    "Calls",
     "Close",
+    "Decision",
     "Entry",
     "Fault",
+    "Faults",
     "Finish",
+    "Gate",
+    "Kind",
     "Latency",
+    "Numbers",
+    "Parameter",
+    "Place",
     "Plan",
     "ResetPeer",
+    "Rule",
     "Send",
     "Site",
     "Slicer",
     "Stage",
+    "Trace",
+    "Trigger",
+    "Verdict",
     "derived_seed",
     "downstream",
     "plan",
+    "presets",
     "registry",
+    "start",
     "upstream",
 )

@@ -1,60 +1,227 @@
-"""What all faults have in common: fields that are checked, a name, composition, aim."""
+"""What all faults have in common: fields that are checked, a name, composition, aim and trigger."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, fields, replace
 from functools import reduce
+from inspect import cleandoc
+from itertools import groupby
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, cast
 
 from .._support import UsageError
+from ._triggers import Numbers, Trigger
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from .._support import Transport
     from ..transcript import Direction
+    from ._calls import Calls
+    from ._fields import Rule
     from ._stage import Site, Stage
 
-__all__ = ("Entry", "Fault", "Plan", "downstream", "plan", "registry", "upstream")
+__all__ = (
+    "Entry",
+    "Fault",
+    "Faults",
+    "Parameter",
+    "Place",
+    "Plan",
+    "downstream",
+    "plan",
+    "registry",
+    "upstream",
+)
 
 _registry: dict[str, type[Fault]] = {}
 registry: Mapping[str, type[Fault]] = MappingProxyType(_registry)
 """Every kind of fault that exists, by the name that it has in text."""
 
+Place: TypeAlias = Literal["line", "calls", "listener"]
+"""Where a fault works: on what passes, on the calls of a socket, or where connections are accepted."""
 
-class Fault:
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A field of a fault, for tables and for those who write or read faults in other forms.
+
+    Attributes:
+        name: The field.
+        default: Its value if nothing is said.
+        about: What it means.
+        rule: What it may hold, with the unit; None for a field of which nothing is known.
+    """
+
+    name: str
+    default: Any
+    about: str
+    rule: Rule | None
+
+
+class _Composed:
+    """What can be joined with others, and triggered: faults and plans."""
+
+    def __or__(self, other: Faults) -> Plan:
+        return Plan(plan(cast("Faults", self)).entries + plan(other).entries)
+
+    def __ror__(self, other: Faults) -> Plan:
+        return Plan(plan(other).entries + plan(cast("Faults", self)).entries)
+
+    def on(
+        self,
+        *,
+        connection: Numbers | None = None,
+        every: int | None = None,
+        first: int | None = None,
+        probability: float | None = None,
+        after_bytes: int | None = None,
+        pattern: bytes | re.Pattern[bytes] | None = None,
+        between: tuple[float, float] | None = None,
+        datagram: Numbers | None = None,
+        when: Callable[[Site], bool] | None = None,
+    ) -> Plan:
+        """The same, but only where and when all of these conditions hold; see `Trigger`.
+
+        Args:
+            connection: On these connections, counted from 1 (of datagrams: peers): a number, several, or a range.
+            every: On every nth connection.
+            first: On the first so many connections, then never again.
+            probability: How likely a connection is hit; drawn once for each.
+            after_bytes: After so many bytes have passed in its direction.
+            pattern: After these bytes, or a match of this expression, have passed; of datagrams those that contain it.
+            between: Between two times in seconds since the connection was made.
+            datagram: These datagrams of a direction, counted from 1.
+            when: Is given the `Site` at the start of each direction, and says whether the fault works there.
+
+        Raises:
+            UsageError: A value is outside its range, conditions contradict each other, or there are none.
+        """
+        trigger = Trigger(
+            connection=connection,
+            every=every,
+            first=first,
+            probability=probability,
+            after_bytes=after_bytes,
+            pattern=pattern,
+            between=between,
+            datagram=datagram,
+            when=when,
+        )
+        if not trigger:
+            raise UsageError("on: give at least one condition, such as connection=1")
+        return Plan(
+            tuple(
+                replace(entry, trigger=entry.trigger.joined(trigger) if entry.trigger else trigger)
+                for entry in plan(cast("Faults", self))
+            )
+        )
+
+
+class Fault(_Composed):
     """One thing that goes wrong. Subclasses are frozen dataclasses, and are known by name as soon as they are defined.
 
     Faults are joined with ``|``; bytes meet them from left to right, in both directions unless aimed with
-    `upstream` or `downstream`.
+    `upstream` or `downstream`. `on` says when they work.
 
     Attributes:
         name: What it is called in text: the class name in small letters, with underscores.
         carried_by: The transports on which it makes sense.
+        why_not: Why it makes none on the others, and what to use there.
+        place: Where it works: "line", on what passes; "calls", on the calls of a socket; "listener", where connections
+            are accepted.
     """
 
     name: ClassVar[str]
     carried_by: ClassVar[frozenset[Transport]] = frozenset({"stream", "datagram"})
+    why_not: ClassVar[str] = ""
+    place: ClassVar[Place] = "line"
 
     def __init_subclass__(cls, *, abstract: bool = False) -> None:
         super().__init_subclass__()
+        if "__repr__" not in vars(cls):
+            # A dataclass leaves alone what is there already: this one writes only what is not as usual.
+            cls.__repr__ = Fault.__repr__  # type: ignore[method-assign]
         if not abstract and not cls.__name__.startswith("_"):
             cls.name = "".join(f"_{c.lower()}" if c.isupper() else c for c in cls.__name__).lstrip("_")
             _registry[cls.name] = cls
+
+    def __post_init__(self) -> None:
+        for field in self._fields():
+            rule: Rule | None = field.metadata.get("rule")
+            if rule is not None:
+                value = rule.accept(type(self).__name__, field.name, getattr(self, field.name))
+                object.__setattr__(self, field.name, value)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.given.items())})"
+        )
+
+    def __str__(self) -> str:
+        return Plan.of(self).text
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The fields that are not as usual, by name."""
+        values = ((field, getattr(self, field.name)) for field in self._fields())
+        return {field.name: value for field, value in values if value != field.default}
+
+    @classmethod
+    def parameters(cls) -> tuple[Parameter, ...]:
+        """The fields, in their order, with what is known of each."""
+        about = _attributes(cls.__doc__ or "")
+        return tuple(
+            Parameter(
+                field.name,
+                None if field.default is MISSING else field.default,
+                about.get(field.name, ""),
+                field.metadata.get("rule"),
+            )
+            for field in cls._fields()
+        )
+
+    @classmethod
+    def example(cls) -> Self:
+        """A typical value, for tables, pictures and tests: the usual one, unless the class says otherwise."""
+        return cls()
+
+    @classmethod
+    def _fields(cls) -> tuple[Field[Any], ...]:
+        return fields(cast("Any", cls))
+
+    def refuse(self, field: str, problem: str) -> UsageError:
+        """The error for a value that contradicts the others.
+
+        Args:
+            field: The field that is at fault.
+            problem: What it may be, as the end of a sentence.
+        """
+        return UsageError(f"{type(self).__name__}: {field} is {problem}, not {getattr(self, field)!r}")
 
     def stage(self, site: Site) -> Stage:
         """Begin to work on one direction of one connection.
 
         Args:
             site: Where, and the random numbers.
+
+        Raises:
+            UsageError: The fault does not work on what passes.
         """
-        raise NotImplementedError
+        raise UsageError(f"{type(self).__name__} does not work on what passes: its place is the {self.place}")
 
-    def __or__(self, other: Faults) -> Plan:
-        return Plan.of(self) | other
+    def calls(self, site: Site) -> Calls:
+        """Begin to work on the calls of one socket.
 
-    def __ror__(self, other: Faults) -> Plan:
-        return plan(other) | self
+        Args:
+            site: Where, and the random numbers.
+
+        Raises:
+            UsageError: The fault does not work on calls.
+        """
+        raise UsageError(f"{type(self).__name__} does not work on calls: its place is the {self.place}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +231,25 @@ class Entry:
     Attributes:
         fault: What goes wrong.
         direction: On which way; None for both.
+        trigger: When; None for always.
     """
 
     fault: Fault
     direction: Direction | None = None
+    trigger: Trigger | None = None
 
-    def __repr__(self) -> str:
-        return f"{self.direction}({self.fault!r})" if self.direction else repr(self.fault)
+    @property
+    def source(self) -> str:
+        """As it stands in a Python expression, but for the aim."""
+        return f"{self.fault!r}.on({self.trigger.arguments})" if self.trigger else repr(self.fault)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Plan:
+class Plan(_Composed):
     """Faults in the order in which bytes meet them.
 
     Attributes:
-        entries: The faults with their aims.
+        entries: The faults with their aims and triggers.
     """
 
     entries: tuple[Entry, ...] = ()
@@ -88,20 +259,39 @@ class Plan:
         """A plan of these faults, all aimed alike."""
         return cls(tuple(Entry(fault, direction) for fault in faults))
 
-    def __or__(self, other: Faults) -> Plan:
-        return Plan(self.entries + plan(other).entries)
-
-    def __ror__(self, other: Faults) -> Plan:
-        return plan(other) | self
-
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
 
     def __bool__(self) -> bool:
         return bool(self.entries)
 
     def __repr__(self) -> str:
-        return " | ".join(map(repr, self.entries)) or "Plan()"
+        if not self.entries:
+            return "Plan()"
+        if len(self.entries) == 1 and self.entries[0] == Entry(self.entries[0].fault):
+            return f"plan({self.entries[0].source})"
+        groups = []
+        for direction, entries in groupby(self.entries, key=lambda entry: entry.direction):
+            text = " | ".join(entry.source for entry in entries)
+            groups.append(f"{direction}({text})" if direction else text)
+        return " | ".join(groups)
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def text(self) -> str:
+        """The plan in its text form, which `plan` reads.
+
+        Raises:
+            UsageError: A trigger calls a function: that cannot be written down.
+        """
+        from ._text import written  # knows all families
+
+        return written(self)
 
     def named(self) -> tuple[tuple[str, Entry], ...]:
         """Each entry with a name of its own: that of its fault, and from the second of a kind on its number.
@@ -116,16 +306,32 @@ class Plan:
             named.append((f"{name}#{count}" if count > 1 else name, entry))
         return tuple(named)
 
-    def check(self, transport: Transport) -> None:
-        """Refuse what makes no sense on this transport.
+    def check(self, transport: Transport, places: tuple[Place, ...] = ("line", "calls", "listener")) -> None:
+        """Refuse what makes no sense on this transport, or cannot be done here.
+
+        Args:
+            transport: "stream" or "datagram".
+            places: What can be done here: a proxy can work on the line alone.
 
         Raises:
-            UsageError: A fault is for the other transport; the message gives the reason.
+            UsageError: A fault is for the other transport, or for another place; the message gives the reason.
         """
         for entry in self.entries:
-            if transport not in entry.fault.carried_by:
-                raise UsageError(f"{entry.fault!r} is not for a {transport}")
+            fault = entry.fault
+            if transport not in fault.carried_by:
+                reason = f": {fault.why_not}" if fault.why_not else ""
+                raise UsageError(f"{type(fault).__name__} is not for a {transport}{reason}")
+            if fault.place not in places:
+                raise UsageError(f"{type(fault).__name__} cannot be done here: {_ELSEWHERE[fault.place]}")
+            if entry.trigger:
+                entry.trigger.check(transport)
 
+
+_ELSEWHERE: dict[Place, str] = {
+    "line": "it works on bytes that pass from one side to the other",
+    "calls": "it works on the calls that a program makes on its own socket: wrap that with faulty()",
+    "listener": "it works where a server accepts connections: give it to the server",
+}
 
 Faults: TypeAlias = "Fault | Plan | str | None"
 """What is accepted wherever faults are: one, several, their text, or none."""
@@ -133,6 +339,9 @@ Faults: TypeAlias = "Fault | Plan | str | None"
 
 def plan(faults: Faults) -> Plan:
     """Whatever stands for faults, as a plan.
+
+    Args:
+        faults: Faults joined with ``|``; or their text, such as ``latency:0.05,jitter:0.01|slicer:3``; or None.
 
     Raises:
         UsageError: It is no fault, or its text is malformed.
@@ -143,16 +352,28 @@ def plan(faults: Faults) -> Plan:
         return faults
     if isinstance(faults, Fault):
         return Plan.of(faults)
+    if isinstance(faults, str):
+        from ._text import read  # knows all families
+
+        return read(faults)
     raise UsageError(f"faults are Fault values, joined with |, or their text, not {faults!r}")
 
 
 def upstream(*faults: Faults) -> Plan:
-    """Aim at what clients send."""
+    """Aim at what clients send.
+
+    Raises:
+        UsageError: A fault is aimed downstream already.
+    """
     return _aimed("upstream", faults)
 
 
 def downstream(*faults: Faults) -> Plan:
-    """Aim at what servers send."""
+    """Aim at what servers send.
+
+    Raises:
+        UsageError: A fault is aimed upstream already.
+    """
     return _aimed("downstream", faults)
 
 
@@ -160,5 +381,21 @@ def _aimed(direction: Direction, faults: tuple[Faults, ...]) -> Plan:
     whole: Plan = reduce(lambda one, other: one | other, map(plan, faults), Plan())
     for entry in whole:
         if entry.direction not in (None, direction):
-            raise UsageError(f"{entry!r} is aimed {entry.direction} already, and cannot go {direction}")
-    return Plan(tuple(Entry(entry.fault, direction) for entry in whole))
+            raise UsageError(f"{entry.source} is aimed {entry.direction} already, and cannot go {direction}")
+    return Plan(tuple(replace(entry, direction=direction) for entry in whole))
+
+
+def _attributes(docstring: str) -> dict[str, str]:
+    """What a docstring says of each attribute."""
+    section = cleandoc(docstring).partition("Attributes:\n")[2]
+    about: dict[str, str] = {}
+    name = ""
+    for line in section.splitlines():
+        if match := re.match(r"    (\w+): (.*)", line):
+            name, text = match.groups()
+            about[name] = text
+        elif name and line.startswith("     "):
+            about[name] += f" {line.strip()}"
+        else:
+            break
+    return about

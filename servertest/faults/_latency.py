@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ._actions import Action, Finish, Send
 from ._fault import Fault
+from ._fields import seconds
 from ._stage import Site, Stage
 
 __all__ = ("Latency",)
@@ -21,8 +22,8 @@ class Latency(Fault):
         jitter: Seconds by which each delay may be shorter or longer.
     """
 
-    delay: float
-    jitter: float = 0.0
+    delay: float = seconds(0.1)
+    jitter: float = seconds(0.0)
 
     def stage(self, site: Site) -> Stage:
         """Begin to delay."""

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from ._actions import Abort, Action, Send
 from ._fault import Fault
+from ._fields import seconds, size
 from ._stage import Site, Stage
 
 __all__ = ("ResetPeer",)
@@ -22,10 +23,11 @@ class ResetPeer(Fault):
         after_bytes: Bytes that may pass first; the rest of what is sent with the last of them is lost.
     """
 
-    after: float = 0.0
-    after_bytes: int | None = None
+    after: float = seconds(0.0)
+    after_bytes: int | None = size(None)
 
     carried_by: ClassVar = frozenset({"stream"})
+    why_not: ClassVar = "datagrams have no connection that could be reset: use Partition"
 
     def stage(self, site: Site) -> Stage:
         """Begin to count."""

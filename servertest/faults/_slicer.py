@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from ._actions import Action, Send
 from ._fault import Fault
+from ._fields import seconds, size
 from ._stage import Site, Stage
 
 __all__ = ("Slicer",)
@@ -23,11 +24,17 @@ class Slicer(Fault):
         delay: Seconds between two pieces.
     """
 
-    average_size: int
-    size_variation: int = 0
-    delay: float = 0.0
+    average_size: int = size(64, least=1)
+    size_variation: int = size(0)
+    delay: float = seconds(0.0)
 
     carried_by: ClassVar = frozenset({"stream"})
+    why_not: ClassVar = "a datagram arrives whole or not at all: use TruncateDatagram"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.size_variation >= self.average_size:
+            raise self.refuse("size_variation", f"smaller than average_size ({self.average_size})")
 
     def stage(self, site: Site) -> Stage:
         """Begin to cut."""

@@ -1,0 +1,40 @@
+"""Faults of the calls that a program makes on its sockets, and of those that make connections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ("PASS", "Calls", "Verdict")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a call.
+
+    Attributes:
+        error: The name of the ``errno`` with which it fails, such as "ECONNRESET"; None if it does not.
+        limit: The largest number of bytes that it may move; None for no limit.
+        delay: Seconds before it is made, or fails.
+    """
+
+    error: str | None = None
+    limit: int | None = None
+    delay: float = 0.0
+
+
+PASS = Verdict()
+"""The call is made as it is."""
+
+
+class Calls:
+    """One fault at work on the calls of one socket, or of one listener. This one lets every call pass."""
+
+    def before(self, call: str, size: int, now: float) -> Verdict:
+        """A call is about to be made.
+
+        Args:
+            call: What it does: "recv", "send", "accept", "connect", "thread", "fork" or "listen".
+            size: How many bytes it wants to move; 0 where that says nothing.
+            now: Seconds on the driver's clock.
+        """
+        return PASS
