@@ -14,6 +14,7 @@ keep that invisible to programs written for the standard module:
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import select
@@ -118,7 +119,7 @@ def _milliseconds(timeout: float | None) -> float | None:
 class Waker:
     """A descriptor that becomes readable when wake() is called, from any thread or signal handler of the same process."""
 
-    __slots__ = ("_pid", "_reader", "_writer")
+    __slots__ = ("_closed", "_pid", "_reader", "_to_close", "_wakers", "_writer")
 
     def __init__(self) -> None:
         self._pid = os.getpid()
@@ -126,10 +127,14 @@ class Waker:
         self._writer: Any
         if hasattr(os, "eventfd"):
             self._reader = self._writer = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._to_close: list[Callable[[], object]] = [functools.partial(os.close, self._reader)]
         else:
             self._reader, self._writer = socket.socketpair()
             self._reader.setblocking(False)
             self._writer.setblocking(False)
+            self._to_close = [self._reader.close, self._writer.close]
+        self._closed = False
+        self._wakers: list[None] = []
 
     def fileno(self) -> int:
         """The descriptor to watch."""
@@ -139,13 +144,22 @@ class Waker:
         """Make the descriptor readable. In a forked child this does nothing: the loop is the parent's."""
         if self._pid != os.getpid():
             return
+        # No lock, for a signal handler may come in anywhere. Who is listed before it looks keeps the descriptor open, or its number might be somebody
+        # else's by the time of the write.
+        self._wakers.append(None)
         try:
-            if isinstance(self._writer, int):
+            if self._closed:
+                pass  # the loop has ended
+            elif isinstance(self._writer, int):
                 os.eventfd_write(self._writer, 1)
             else:
                 self._writer.send(b"\0")
-        except (OSError, ValueError):
-            pass  # full: it is readable already; closed: the loop has ended
+        except OSError:
+            pass  # full: it is readable already
+        finally:
+            self._wakers.pop()
+            if self._closed:
+                self._give_back()
 
     def clear(self, events: int = _READ) -> None:
         """Take back all wake-ups so far."""
@@ -160,14 +174,19 @@ class Waker:
 
     def close(self) -> None:
         """Give the descriptors back. In a forked child they are the child's copies, so this is safe there too."""
-        reader, self._reader = self._reader, -1
-        writer, self._writer = self._writer, -1
-        if isinstance(reader, int):
-            if reader >= 0:
-                os.close(reader)
-        else:
-            reader.close()
-            writer.close()
+        self._closed = True
+        if self._pid != os.getpid():
+            self._wakers.clear()  # threads of the parent, which are not here
+        self._give_back()
+
+    def _give_back(self) -> None:
+        """Close, unless somebody is writing: then the last one to leave does it. Each step is atomic, so it is done once."""
+        while not self._wakers:
+            try:
+                close = self._to_close.pop()
+            except IndexError:
+                return
+            close()
 
 
 def _open_waker() -> Waker | None:

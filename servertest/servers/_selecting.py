@@ -12,7 +12,7 @@ import warnings
 from contextlib import ExitStack
 from time import monotonic
 
-from ._base import _front
+from ._base import BaseServer, _front
 from ._handlers import BaseRequestHandler
 from ._inet import TCPServer
 from ._loop import Loop, PollSelector
@@ -245,6 +245,18 @@ class SelectorMixIn:
 
     #: Connections to accept before those that are open have their turn again.
     _servertest_burst = 64
+
+    def serve_forever(self, poll_interval: float | None = 0.5) -> None:
+        """Serve all connections in this thread until shutdown() is called or the server is closed.
+
+        Raises:
+            TypeError: The server class is not one of servertest.servers, whose loop the handlers need.
+        """
+        if not isinstance(self, BaseServer):
+            raise TypeError(
+                f"{type(self).__name__}: SelectorMixIn needs a server class of servertest.servers"
+            )
+        super().serve_forever(poll_interval)  # type: ignore[misc]
 
     # -- one request ------------------------------------------------------------------------------------------------------
 

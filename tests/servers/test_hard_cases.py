@@ -209,13 +209,14 @@ def test_a_bare_base_server_cannot_serve() -> None:
         servers.BaseServer(LOCAL, Echo).serve_forever()
 
 
-def test_pre_forking_needs_a_server_of_ours() -> None:
+@pytest.mark.parametrize("mix_in", [servers.PreForkMixIn, servers.SelectorMixIn])
+def test_a_loop_of_ones_own_needs_a_server_of_ours(mix_in: Any) -> None:
     import socketserver
 
-    class Foreign(servers.PreForkMixIn, socketserver.TCPServer):
+    class Foreign(mix_in, socketserver.TCPServer):  # type: ignore[misc]
         pass
 
-    handler: Any = Echo
+    handler: Any = servers.BaseRequestHandler
     with (
         Foreign(LOCAL, handler) as server,
         pytest.raises(TypeError, match=r"needs a server class of servertest\.servers"),
