@@ -1,0 +1,425 @@
+"""The relay: one thread that carries any number of connections through their faults.
+
+It drives lines by the real clock and real sockets: nothing in it blocks, and what has to wait waits in one place, for readiness
+or for a time. Whoever uses it hands in connected sockets; proxies and wrapped sockets are built from it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import sys
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from .._support import STOP_TIMEOUT, Deadline, StillRunning, UsageError
+from ..faults import plan as to_plan
+from ..servers._loop import Waker
+from ._relay_connection import RelayedConnection
+from ._relay_datagrams import DatagramEnd, RelayedPeer
+from ._relay_leg import Leg
+from ._relay_poller import new_poller
+
+if TYPE_CHECKING:
+    import socket
+
+    from ..faults import Decision, Faults
+    from ..transcript import Recorder
+    from ._relay_poller import Watched
+
+__all__ = ("Relay", "untold")
+
+_Result = TypeVar("_Result")
+
+#: Bytes that one read takes at the most, from a source with no faults and from one with faults. The buffer is shared by all.
+_ROOM = 1 << 20
+_SMALL_ROOM = 1 << 16
+
+
+class Timed(Protocol):
+    """Something that is called at a time."""
+
+    timer_at: float | None
+
+    def due(self, now: float) -> None:
+        """It is time."""
+
+    def failed(self, error: Exception) -> None:
+        """Working for it has raised."""
+
+
+class _Wakes:
+    """The relay's own descriptor among those that it watches."""
+
+    readable = False
+    writable = True
+
+    def __init__(self) -> None:
+        self.waker = Waker()
+
+    def ready(self, events: int) -> None:
+        self.waker.clear()
+
+    def failed(self, error: Exception) -> None:
+        raise error
+
+
+class Relay:
+    """A thread that relays. It begins when it is made, and ends with `stop`.
+
+    Args:
+        name: The name of the thread.
+
+    Attributes:
+        errors: What has raised in its thread and should not: a trigger's own function, say.
+    """
+
+    def __init__(self, name: str = "servertest relay") -> None:
+        self.errors: list[Exception] = []
+        self.room = memoryview(bytearray(_ROOM))
+        self.small_room = self.room[:_SMALL_ROOM]
+        self._watched: dict[int, Watched] = {}
+        self._connections: dict[int, RelayedConnection | RelayedPeer] = {}
+        self._timers: list[tuple[float, int, Timed]] = []
+        self._timer_number = itertools.count()
+        self._again: deque[Any] = deque()
+        self._calls: deque[Callable[[], object]] = deque()
+        self._stopping = self._over = False
+        self._poller = new_poller()
+        self._wakes = _Wakes()
+        self.watch(self._wakes.waker.fileno(), self._wakes)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def __repr__(self) -> str:
+        state = "stopped" if self._stopping else f"{len(self._connections)} connections"
+        return f"<Relay {self._thread.name!r}: {state}>"
+
+    # -- for everybody
+
+    @property
+    def running(self) -> bool:
+        """Whether it was not stopped."""
+        return not self._stopping
+
+    def join(
+        self,
+        near: socket.socket,
+        far: socket.socket,
+        faults: Faults = None,
+        *,
+        seed: int | str = 0,
+        connection: int = 1,
+        transcript: Recorder | None = None,
+        upstream_transcript: Recorder | None = None,
+        trace: Callable[[Decision], None] | None = None,
+        on_end: Callable[[RelayedConnection], object] | None = None,
+    ) -> RelayedConnection:
+        """Relay between two connected stream sockets, until both directions have ended. May be called from any thread.
+
+        Args:
+            near: Towards the client. The relay owns both sockets from now on.
+            far: Towards the server.
+            faults: What goes wrong in between.
+            seed: Where the faults' random numbers come from.
+            connection: The number of the connection, from 1.
+            transcript: Where to write down what passes between the client and here.
+            upstream_transcript: Likewise between here and the server.
+            trace: Is told each decision of a fault, in the relay's thread.
+            on_end: Is called with the connection when it has ended, in the relay's thread.
+
+        Raises:
+            UsageError: A fault is not for streams, or the relay was stopped.
+        """
+        plan = to_plan(faults)
+        plan.check("stream")
+
+        def begin() -> RelayedConnection:
+            made = RelayedConnection(
+                self,
+                Leg(near, "client", transcript, _enter(transcript, near)),
+                Leg(far, "server", upstream_transcript, _enter(upstream_transcript, far, ours="client")),
+                seed=seed,
+                number=connection,
+                tell=trace or untold,
+                on_end=on_end,
+            )
+            self.add(made)
+            made.begin({"": plan})
+            return made
+
+        return self.call(begin)
+
+    def join_datagrams(
+        self,
+        near: socket.socket,
+        far: socket.socket,
+        faults: Faults = None,
+        *,
+        seed: int | str = 0,
+        connection: int = 1,
+        transcript: Recorder | None = None,
+        upstream_transcript: Recorder | None = None,
+        trace: Callable[[Decision], None] | None = None,
+        on_end: Callable[[RelayedPeer], object] | None = None,
+    ) -> RelayedPeer:
+        """Relay between two connected datagram sockets, until `RelayedPeer.close`. May be called from any thread.
+
+        Args:
+            near: Towards the client. The relay owns both sockets from now on.
+            far: Towards the server.
+            faults: What goes wrong in between.
+            seed: Where the faults' random numbers come from.
+            connection: The number of the peer, from 1.
+            transcript: Where to write down what passes between the client and here.
+            upstream_transcript: Likewise between here and the server.
+            trace: Is told each decision of a fault, in the relay's thread.
+            on_end: Is called with the peer when it has ended, in the relay's thread.
+
+        Raises:
+            UsageError: A fault is not for datagrams, or the relay was stopped.
+        """
+        plan = to_plan(faults)
+        plan.check("datagram")
+
+        def begin() -> RelayedPeer:
+            made = RelayedPeer(
+                self,
+                DatagramEnd(near, transcript, near.getpeername()),
+                DatagramEnd(far, upstream_transcript, far.getsockname()),
+                seed=seed,
+                number=connection,
+                tell=trace or untold,
+                on_end=on_end,
+            )
+            self.add(made)
+            made.begin({"": plan})
+            return made
+
+        return self.call(begin)
+
+    def call(self, function: Callable[[], _Result], *, timeout: float = STOP_TIMEOUT) -> _Result:
+        """Call something in the relay's thread, and wait for its result; what it raises is raised here.
+
+        Args:
+            function: What to call. It must not wait.
+            timeout: Seconds.
+
+        Raises:
+            UsageError: The relay was stopped.
+            DeadlineExceeded: The relay did not get to it in time.
+        """
+        if threading.current_thread() is self._thread:
+            return function()
+        call = _Call(function)
+        deadline = Deadline(timeout, f"{self!r} to get to a call")
+        self.post(call)
+        if not call.done.wait(deadline.remaining()):
+            raise deadline.exceeded(note=self._stack())
+        result: _Result = call.result()
+        return result
+
+    def post(self, function: Callable[[], object]) -> None:
+        """Have something called in the relay's thread, soon.
+
+        Raises:
+            UsageError: The relay was stopped.
+        """
+        if self._stopping:
+            raise UsageError(f"{self!r} carries nothing any more")
+        self._calls.append(function)
+        self._wakes.waker.wake()
+        if self._over:
+            self._refuse_calls()
+
+    def stop(self, timeout: float = STOP_TIMEOUT) -> None:
+        """Cut off every connection that is left, and end the thread. Twice is once; the relay's own thread may ask, too.
+
+        Args:
+            timeout: Seconds.
+
+        Raises:
+            StillRunning: The thread does not end; the message says what it is doing.
+        """
+        self._stopping = True
+        self._wakes.waker.wake()
+        if threading.current_thread() is self._thread:
+            return
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            raise StillRunning(f"{self!r} did not stop within {timeout:g} s:\n{self._stack()}")
+
+    def _refuse_calls(self) -> None:
+        """Nobody will get to these: their callers need not wait. Several threads may be here at once."""
+        while self._calls:
+            try:
+                call = self._calls.popleft()
+            except IndexError:
+                return
+            if isinstance(call, _Call):
+                call.refuse(UsageError(f"{self!r} carries nothing any more"))
+
+    def _stack(self) -> str:
+        frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001 - there is no other name for it
+        return "".join(traceback.format_stack(frame)) if frame is not None else "its thread has ended"
+
+    # -- for what it carries, in its own thread
+
+    def watch(self, fd: int, watched: Watched) -> None:
+        """Tell this of the readiness of that descriptor from now on."""
+        self._watched[fd] = watched
+        self._poller.watch(fd, watched)
+
+    def unwatch(self, fd: int, watched: Watched) -> None:
+        """Do not tell of it any more. Before it is closed or after: then its number may be somebody else's already."""
+        if self._watched.get(fd) is watched:
+            del self._watched[fd]
+            self._poller.forget(fd)
+
+    def take_over(self, fd: int, watched: Watched) -> None:
+        """From now on this is told of a descriptor that is watched already."""
+        self._watched[fd] = watched
+
+    def call_at(self, when: float, timed: Timed) -> None:
+        """Call `timed.due` at that time of `time.monotonic`, or before if it is to be called before anyway."""
+        if timed.timer_at is None or when < timed.timer_at:
+            timed.timer_at = when
+            heapq.heappush(self._timers, (when, next(self._timer_number), timed))
+
+    def again(self, flow: Any) -> None:
+        """Call `flow.pump` in the next turn."""
+        self._again.append(flow)
+
+    def add(self, connection: RelayedConnection | RelayedPeer) -> None:
+        """Carry this connection, or this peer's datagrams."""
+        self._connections[id(connection)] = connection
+        for leg in connection.legs:
+            if leg.fd in self._watched:
+                self.take_over(leg.fd, leg)
+            else:
+                self.watch(leg.fd, leg)
+
+    def forget(self, connection: RelayedConnection | RelayedPeer) -> None:
+        """This has ended."""
+        self._connections.pop(id(connection), None)
+        for leg in connection.legs:
+            self.unwatch(leg.fd, leg)
+
+    # -- the loop
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                self._turn()
+        finally:
+            self._stopping = True
+            self._end()
+
+    def _turn(self) -> None:
+        watched = self._watched
+        for fd, events in self._poller.poll(self._patience()):
+            one = watched.get(fd)
+            if one is not None:
+                try:
+                    one.ready(events)
+                except Exception as error:  # noqa: BLE001 - one connection's, not everybody's
+                    one.failed(error)
+        if self._again:
+            self._go_on()
+        if self._timers and self._timers[0][0] <= monotonic():
+            self._keep_time()
+        if self._calls:
+            self._answer_calls()
+
+    def _patience(self) -> float | None:
+        """Seconds until there is something to do by ourselves."""
+        if self._again or self._calls:
+            return 0.0
+        return self._timers[0][0] - monotonic() if self._timers else None
+
+    def _go_on(self) -> None:
+        for _ in range(len(self._again)):
+            flow = self._again.popleft()
+            try:
+                flow.pump()
+            except Exception as error:  # noqa: BLE001
+                flow.connection.fail(error)
+
+    def _keep_time(self) -> None:
+        timers = self._timers
+        while timers and timers[0][0] <= (now := monotonic()):
+            when, _, timed = heapq.heappop(timers)
+            if timed.timer_at != when:
+                continue  # it was called before, for an earlier time
+            timed.timer_at = None
+            try:
+                timed.due(now)
+            except Exception as error:  # noqa: BLE001
+                timed.failed(error)
+
+    def _answer_calls(self) -> None:
+        while self._calls:
+            function = self._calls.popleft()
+            try:
+                function()
+            except Exception as error:  # noqa: BLE001 - nobody waits for it
+                self.errors.append(error)
+
+    def _end(self) -> None:
+        self._answer_calls()
+        for connection in list(self._connections.values()):
+            connection.force()
+        self._over = True
+        self._refuse_calls()
+        self._timers.clear()
+        self._again.clear()
+        self._poller.close()
+        self._wakes.waker.close()
+
+
+class _Call:
+    """A call that somebody waits for."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self.done = threading.Event()
+
+    def __call__(self) -> None:
+        try:
+            self._result = self._function()
+        except BaseException as error:  # noqa: BLE001 - carried to whoever waits
+            self._error = error
+        finally:
+            self.done.set()
+
+    def refuse(self, error: Exception) -> None:
+        """Say that it will not be made."""
+        self._error = error
+        self.done.set()
+
+    def result(self) -> Any:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        return self._result
+
+
+def untold(decision: Decision) -> None:
+    """Decisions that nobody wants to know."""
+
+
+def _enter(recorder: Recorder | None, sock: socket.socket, *, ours: str = "server") -> int:
+    """Write down that there is a connection."""
+    if recorder is None:
+        return 0
+    try:
+        here, there = sock.getsockname(), sock.getpeername()
+    except OSError:
+        here = there = None  # cut off already
+    return recorder.connect(here, there) if ours == "client" else recorder.connect(there, here)

@@ -1,0 +1,403 @@
+"""Datagrams that pass through a relay: what one peer and the server say to each other."""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from ..faults import start
+from ._line import Ended, Line
+from ._relay_poller import ENDED, READABLE, WRITABLE
+
+if TYPE_CHECKING:
+    from ..faults import Plan
+    from ..transcript import Direction, Recorder
+    from ._line import StageMaker
+    from ._relay import Relay
+    from ._relay_connection import End, Tell
+
+__all__ = ("LARGEST", "DatagramEnd", "DatagramFlow", "RelayedPeer")
+
+LARGEST = 1 << 18
+"""Bytes of the largest datagram: Unix sockets carry more than UDP's 65,507, by default up to about 200 KiB."""
+
+#: Datagrams read in one go, so that one busy peer does not keep the others waiting.
+_TURN = 64
+
+#: Seconds after which a full Unix socket is tried again that the system does not tell about: an unconnected one.
+_RETRY = 0.005
+
+_WAIT = (BlockingIOError, InterruptedError)
+
+
+class DatagramEnd:
+    """One of the two ends: a connected socket of its own, or a place that a shared socket sends to.
+
+    Args:
+        sock: The socket. The end owns it, unless it is shared.
+        recorder: Where its datagrams are written down; None for nowhere.
+        peer: The address by which the record knows the conversation.
+        address: Where to send with a shared socket; None for a socket of its own.
+
+    Attributes:
+        incoming: The direction that reads from it.
+        outgoing: The direction that writes to it.
+    """
+
+    __slots__ = (
+        "address",
+        "fd",
+        "incoming",
+        "outgoing",
+        "peer",
+        "readable",
+        "recorder",
+        "sock",
+        "writable",
+    )
+
+    incoming: DatagramFlow
+    outgoing: DatagramFlow
+
+    def __init__(
+        self, sock: socket.socket, recorder: Recorder | None, peer: Any, address: Any = None
+    ) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.recorder = recorder
+        self.peer = peer
+        self.address = address
+        self.readable = False
+        self.writable = True
+
+    @property
+    def shared(self) -> bool:
+        """Whether the socket serves other peers as well."""
+        return self.address is not None
+
+    def ready(self, events: int) -> None:
+        """The socket, which is this end's own, has become ready."""
+        if events & WRITABLE:
+            self.writable = True
+            if self.outgoing.pending:
+                self.outgoing.flush()
+        if events & (READABLE | ENDED):
+            self.readable = True
+            self.incoming.pump()
+
+    def failed(self, error: Exception) -> None:
+        """Working for it has raised: what it belongs to cannot go on."""
+        self.incoming.connection.fail(error)
+
+    def send(self, data: bytes) -> None:
+        """Send a datagram; raises what the system does."""
+        if self.address is None:
+            self.sock.send(data)
+        else:
+            self.sock.sendto(data, self.address)
+
+    def record(self, direction: Direction, data: bytes) -> None:
+        """Write down that a datagram passed here."""
+        if self.recorder is not None:
+            self.recorder.datagram(direction, data, self.peer)
+
+    def close(self) -> None:
+        """Close the socket, if it is this end's own."""
+        if not self.shared:
+            self.sock.close()
+
+
+class DatagramFlow:
+    """Carries the datagrams of one direction.
+
+    Attributes:
+        line: Its line; None as long as no fault is at work.
+        stages: What the line's stages are, by key.
+        pending: What the sink could not take yet.
+        received: Bytes that have come.
+        delivered: Bytes that the sink has taken.
+        lost: Datagrams that the system would not take, for a reason other than being busy.
+        last: When the last one came.
+        timer_at: When the relay calls `due`; None for never.
+    """
+
+    __slots__ = (
+        "connection",
+        "delivered",
+        "direction",
+        "last",
+        "line",
+        "lost",
+        "pending",
+        "received",
+        "sink",
+        "source",
+        "stages",
+        "timer_at",
+    )
+
+    def __init__(
+        self, connection: RelayedPeer, direction: Direction, source: DatagramEnd, sink: DatagramEnd
+    ) -> None:
+        self.connection = connection
+        self.direction = direction
+        self.source = source
+        self.sink = sink
+        source.incoming = self
+        sink.outgoing = self
+        self.line: Line | None = None
+        self.stages: dict[str, StageMaker] = {}
+        self.pending: deque[bytes] = deque()
+        self.received = self.delivered = self.lost = 0
+        self.last = connection.opened
+        self.timer_at: float | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether the source should pause."""
+        return bool(self.pending) or (self.line is not None and self.line.full)
+
+    def pump(self) -> None:
+        """Carry what the source, which has a socket of its own, has."""
+        source = self.source
+        turns = _TURN
+        while source.readable and not source.shared and self.connection.end is None and not self.full:
+            if not turns:
+                self.connection.relay.again(self)
+                return
+            turns -= 1
+            try:
+                data = source.sock.recv(LARGEST)
+            except _WAIT:
+                source.readable = False
+            except OSError as error:
+                self.connection.unreachable(source, error)
+            else:
+                self.put(data)
+
+    def put(self, data: bytes) -> None:
+        """A datagram has come."""
+        now = monotonic()
+        self.received += len(data)
+        self.last = now
+        self.source.record(self.direction, data)
+        if self.line is None:
+            self._give(data)
+        else:
+            self.line.put(data, now)
+            self.deliver(now)
+
+    def deliver(self, now: float) -> None:
+        """Give the sink what is due by now."""
+        line = self.line
+        if line is None:
+            return
+        for output in line.take(now):
+            if isinstance(output, Ended):
+                self.connection.close("finished")
+                return
+            self._give(output)
+        if (due := line.due) is not None:
+            self.connection.relay.call_at(due, self)
+
+    def due(self, now: float) -> None:
+        """It is `timer_at`."""
+        if self.connection.end is None:
+            self.deliver(now)
+            self.flush()
+
+    def failed(self, error: Exception) -> None:
+        """Working for it has raised: nothing more passes."""
+        self.connection.fail(error)
+
+    def flush(self) -> None:
+        """The sink may take what waits."""
+        while self.pending and self._send(self.pending[0]):
+            self.pending.popleft()
+        if not self.pending:
+            self.pump()
+
+    def _give(self, data: bytes) -> None:
+        if self.pending or not self._send(data):
+            self.pending.append(data)
+
+    def _send(self, data: bytes) -> bool:
+        """Whether the sink was not too busy to take it."""
+        sink = self.sink
+        try:
+            sink.send(data)
+        except _WAIT:
+            sink.writable = False
+            if sink.shared:
+                self.connection.relay.call_at(monotonic() + _RETRY, self)
+            return False
+        except OSError as error:
+            self.lost += 1
+            self.connection.unreachable(sink, error)
+            return True
+        self.delivered += len(data)
+        sink.record(self.direction, data)
+        return True
+
+    def change(self, stages: dict[str, StageMaker], now: float) -> None:
+        """Let these faults be at work from now on; those that stay go on as they were."""
+        self.stages = stages
+        if self.line is None:
+            if not stages:
+                return
+            self.line = Line(ordered=False)
+        line = self.line
+        line.set_stages(tuple(stages.items()), now)
+        self.deliver(now)
+        if line.clear:
+            self.line = None
+        self.pump()
+
+
+class RelayedPeer:
+    """Two ends of datagrams, and the two directions between them. Made by `Relay.join_datagrams`.
+
+    Its methods are for the relay's thread; what it says may be read from any.
+
+    Attributes:
+        number: Its number, from 1: part of what faults draw their random numbers from.
+        client: The end towards the client.
+        server: The end towards the server.
+        upstream: From client to server.
+        downstream: From server to client.
+        opened: When it was made, on the clock of `time.monotonic`.
+        ended: When it ended; None while it lives.
+        end: How; None while it lives.
+        error: What a fault or a trigger raised, if that is what ended it.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_on_end",
+        "_seed",
+        "_tell",
+        "client",
+        "downstream",
+        "end",
+        "ended",
+        "error",
+        "number",
+        "opened",
+        "relay",
+        "server",
+        "upstream",
+    )
+
+    def __init__(
+        self,
+        relay: Relay,
+        client: DatagramEnd,
+        server: DatagramEnd,
+        *,
+        seed: int | str,
+        number: int,
+        tell: Tell,
+        on_end: Callable[[Any], object] | None,
+    ) -> None:
+        self.relay = relay
+        self.number = number
+        self.client = client
+        self.server = server
+        self.opened = monotonic()
+        self.upstream = DatagramFlow(self, "upstream", client, server)
+        self.downstream = DatagramFlow(self, "downstream", server, client)
+        self.ended: float | None = None
+        self.end: End | None = None
+        self.error: Exception | None = None
+        self._seed = seed
+        self._tell = tell
+        self._on_end = on_end
+
+    def __repr__(self) -> str:
+        return f"<RelayedPeer {self.number}: {self.end or 'open'}>"
+
+    @property
+    def flows(self) -> tuple[DatagramFlow, DatagramFlow]:
+        """Both directions."""
+        return self.upstream, self.downstream
+
+    @property
+    def legs(self) -> list[DatagramEnd]:
+        """The ends with sockets of their own."""
+        return [end for end in (self.client, self.server) if not end.shared]
+
+    def begin(self, plans: Mapping[str, Plan]) -> None:
+        """Carry from now on, through these faults."""
+        for key, faults in plans.items():
+            self.add_faults(key, faults)
+        for flow in self.flows:
+            flow.source.readable = True
+            flow.pump()
+
+    def add_faults(self, key: str, faults: Plan) -> None:
+        """Let these faults be at work from now on, behind those that are.
+
+        Args:
+            key: What to remove them by.
+            faults: The faults.
+        """
+        for flow in self.flows if self.end is None else ():
+            started = start(
+                faults,
+                seed=self._seed,
+                connection=self.number,
+                direction=flow.direction,
+                transport="datagram",
+                opened=self.opened,
+                note=self._tell,
+            )
+            if started:
+                stages = dict(flow.stages)
+                stages.update((f"{key}\0{name}", make) for name, make in started)
+                flow.change(stages, monotonic())
+
+    def remove_faults(self, key: str) -> None:
+        """Take these faults away; what they held goes on at once."""
+        for flow in self.flows if self.end is None else ():
+            stages = {name: make for name, make in flow.stages.items() if name.partition("\0")[0] != key}
+            if len(stages) < len(flow.stages):
+                flow.change(stages, monotonic())
+
+    def unreachable(self, end: DatagramEnd, error: OSError) -> None:
+        """The system says that an end cannot be reached, now or for the datagram sent before."""
+        if end.recorder is not None:
+            end.recorder.note(0, f"a datagram was lost: {error}")
+
+    def close(self, how: End = "finished") -> None:
+        """Forget the peer; what is on its way is lost."""
+        if self.end is not None:
+            return
+        self.end = how
+        self.ended = monotonic()
+        for flow in self.flows:
+            flow.line = None
+            flow.stages = {}
+            flow.pending.clear()
+        self.relay.forget(self)
+        for leg in self.legs:
+            leg.close()
+        if self._on_end is not None:
+            self._on_end(self)
+
+    def force(self) -> None:
+        """End it, since the relay ends."""
+        self.close("forced")
+
+    def reset(self) -> None:
+        """End it at once."""
+        self.close("reset")
+
+    def fail(self, error: Exception) -> None:
+        """Something has raised that should not: end it, and keep the error."""
+        self.error = error
+        self.relay.errors.append(error)
+        self.close("reset")

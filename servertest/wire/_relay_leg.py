@@ -1,0 +1,128 @@
+"""One of the two sockets of a relayed connection."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .._support import hard_reset
+from ._relay_poller import ENDED, FAILED, READABLE, WRITABLE
+
+if TYPE_CHECKING:
+    from ..transcript import CloseKind, Recorder, Side
+    from ._relay_flow import Flow
+
+__all__ = ("Leg", "make_prompt")
+
+_UNIX = getattr(socket, "AF_UNIX", None)
+_SCRAP = memoryview(bytearray(1 << 16))
+
+
+class Leg:
+    """A stream socket that never blocks, what is known of its readiness, and where its events are written down.
+
+    Args:
+        sock: The socket; the leg owns it from now on.
+        peer: Who is at the other end of it: "client" or "server".
+        recorder: Where its events go; None for nowhere.
+        number: Its number there.
+
+    Attributes:
+        incoming: The direction that reads from it.
+        outgoing: The direction that writes to it.
+        drains: Whether a read that gets less than it asked for has got all that there is.
+    """
+
+    __slots__ = (
+        "drains",
+        "fd",
+        "incoming",
+        "number",
+        "outgoing",
+        "peer",
+        "readable",
+        "recorder",
+        "recv_into",
+        "send",
+        "sock",
+        "writable",
+    )
+
+    incoming: Flow
+    outgoing: Flow
+
+    def __init__(self, sock: socket.socket, peer: Side, recorder: Recorder | None, number: int) -> None:
+        sock.setblocking(False)
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.peer = peer
+        self.recorder = recorder
+        self.number = number
+        self.readable = False
+        self.writable = True
+        # Bound once: they are called for each piece that passes.
+        self.recv_into: Callable[[memoryview], int] = sock.recv_into
+        self.send: Callable[[Any], int] = sock.send
+        # A Unix socket stops reading where descriptors came along.
+        self.drains = sock.family != _UNIX
+        make_prompt(sock)
+
+    def ready(self, events: int) -> None:
+        """The socket has become ready."""
+        if events & ENDED:
+            self.drains = False
+        if events & WRITABLE:
+            self.writable = True
+            if self.outgoing.pending:
+                self.outgoing.flush()
+        if events & (READABLE | ENDED):
+            self.readable = True
+            if self.incoming.reading:
+                self.incoming.pump()
+            elif events & FAILED:
+                self.incoming.source_failed_late()
+
+    def failed(self, error: Exception) -> None:
+        """Working for it has raised: what it belongs to cannot go on."""
+        self.incoming.connection.fail(error)
+
+    def finish_sending(self) -> None:
+        """Give the peer FIN."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
+            if self.recorder is not None:
+                self.recorder.half_close(self.number, "server" if self.peer == "client" else "client")
+
+    def close(self, how: CloseKind = "fin") -> None:
+        """Close it in order. What the peer has sent is discarded first: left unread it would make a RST of the FIN."""
+        if self.sock.fileno() < 0:
+            return
+        with contextlib.suppress(OSError):
+            while self.sock.recv_into(_SCRAP):
+                pass
+        self.sock.close()
+        self._record_close("server" if self.peer == "client" else "client", how)
+
+    def reset(self) -> None:
+        """Cut it off: the peer gets RST."""
+        if self.sock.fileno() < 0:
+            return
+        hard_reset(self.sock)
+        self._record_close("server" if self.peer == "client" else "client", "rst")
+
+    def was_cut_off(self, how: CloseKind) -> None:
+        """The peer has reset the connection, or the system has given it up."""
+        self._record_close(None if how == "timeout" else self.peer, how)
+
+    def _record_close(self, by: Side | None, how: CloseKind) -> None:
+        if self.recorder is not None:
+            self.recorder.close(self.number, by, how)
+
+
+def make_prompt(sock: socket.socket) -> None:
+    """Let small pieces leave at once: the relay adds no delay of its own (Nagle's algorithm)."""
+    if sock.family != _UNIX and sock.type == socket.SOCK_STREAM:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
