@@ -31,6 +31,7 @@ from ._wakeup import Latch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from .._support import Deadline
     from ..transcript import Conversation, Direction, Event, Side
@@ -126,6 +127,11 @@ class Activity:
         if (sock := self.connection) is not None:
             _shut(sock, socket.SHUT_RDWR)
 
+    def abandon(self) -> None:
+        """Close a connection of which nobody else knows any more."""
+        if (sock := self.connection) is not None:
+            sock.close()
+
     def describe(self) -> str:
         """One line: who, since when, in which state."""
         seconds = time.monotonic() - self.since
@@ -137,8 +143,14 @@ class Activity:
             state = "in its handler, in the server's loop"
         else:
             state = f"in its handler, in thread {self.thread.name}"
-        number = f"connection {self.number} from " if self.number else "request from "
-        return f"{number}{format_address(self.peer)}: {state}, {seconds:.1f} s after it was accepted"
+        return f"{self.title}: {state}, {seconds:.1f} s after it was accepted"
+
+    @property
+    def title(self) -> str:
+        """Who."""
+        # In a server process the upper digits say which process has counted; see its recorder.
+        number = f"connection {self.number & 0xFFFFFFFF} from " if self.number else "request from "
+        return f"{number}{format_address(self.peer)}"
 
 
 def _shut(sock: socket.socket, how: int) -> None:
@@ -262,11 +274,46 @@ class ActivityBook:
         return not self.unfinished()
 
     def left_behind(self) -> list[str]:
-        """Those that have not even ended when they were forced: a sentence for each."""
+        """Those that have not even ended when they were forced: a sentence for each, as `drain` has described them."""
         if not self.unfinished() or self._idle.wait(FORCED_GRACE):
             return []
         fate = "could not be ended, and is left behind in a daemon thread"
-        return [f"{activity.describe()}: {fate}" for activity in self.unfinished()]
+        return [f"{activity.title}: {fate}" for activity in self.unfinished()]
+
+    def remains(self) -> Iterator[threading.Thread | socket.socket]:
+        """Threads and sockets of those that could not be ended."""
+        for activity in self.unfinished():
+            if activity.thread is not None:
+                yield activity.thread
+            if activity.connection is not None:
+                yield activity.connection
+
+    def lose(self, error: BaseException) -> None:
+        """Report what has ended a serving loop, and end the connection that the loop had in its hands.
+
+        The standard module's loop lets go of a request when a hook raises; nobody else knows of it.
+        """
+        activity = self._in_the_hands_of(error)
+        place = _place_of(error)
+        self.failed(activity, error, where=place or "serving loop")
+        self.fatal = error
+        if activity is not None:
+            activity.abandon()
+            self.forget_closed()
+
+    def refused(self, activity: Activity, error: BaseException) -> None:
+        """Report what `verify_request` has raised while it is known for whom: it ends the loop, which then knows no more."""
+        if activity.thread is None and _place_of(error) == "verify_request":
+            self.failed(activity, error)
+            self.fatal = error
+
+    def _in_the_hands_of(self, error: BaseException) -> Activity | None:
+        """The request that the loop was at when it failed, unless a handler has begun with it."""
+        for frame in _frames(error):
+            if frame.f_code.co_name in _LOOP_STEPS:
+                activity = self.get(id(frame.f_locals.get("request")))
+                return None if activity is None or activity.in_thread else activity
+        return None
 
     def force(self) -> None:
         """Shut down the connections of all that are left."""
@@ -299,7 +346,7 @@ class ActivityBook:
         if not isinstance(error, Exception):
             self.fatal = error
         if self.observer is not None:
-            found = where or _where(error)
+            found = where or _place_of(error) or "handler"
             self.observer.failed(HandlerError.capture(error, where=found, connection=connection))
 
     def _is_ours(self, activity: Activity) -> bool:
@@ -423,14 +470,30 @@ _PLACES = (
 )
 
 
-def _where(error: BaseException) -> str:
-    """In which method of the handler or server an exception arose."""
-    names = set()
+#: Where a loop has a request in its hands.
+_LOOP_STEPS = ("_handle_request_noblock", "_servertest_take")
+
+
+def _place_of(error: BaseException) -> str | None:
+    """In which method of the handler or server an exception arose, if it was in one."""
+    names = {
+        frame.f_code.co_name.lstrip("_") for frame in _frames(error)
+    }  # ours have one before the same name
+    return next((place for place in _PLACES if place in names), None)
+
+
+def _frames(error: BaseException) -> Iterator[FrameType]:
     traceback = error.__traceback__
     while traceback is not None:
-        names.add(traceback.tb_frame.f_code.co_name)
+        yield traceback.tb_frame
         traceback = traceback.tb_next
-    return next((place for place in _PLACES if place in names), "handler")
+
+
+def stack_of_ident(ident: int) -> str:
+    """The same for a thread that `threading` does not know; "" if it has ended."""
+    from ._dump import format_places, frames_by_thread, places_of
+
+    return "\n".join(f"  {line}" for line in format_places(places_of(frames_by_thread().get(ident))))
 
 
 def stack_of(thread: threading.Thread) -> str:

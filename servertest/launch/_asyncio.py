@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
 import socket
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, cast
 
-from ._active import FORCED_GRACE, ActivityBook
+from ._active import FORCED_GRACE, ActivityBook, stack_of
 from ._asyncio_tap import TappedProtocol
 from ._listener import StoppableListener
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable, Iterator
 
     from .._support import Address, Deadline
+    from ._active import Activity
     from ._host import Plan
 
 __all__ = ("AsyncioServable",)
+
+#: Turns of the loop from the moment when it accepts a connection until the callback is called, at most.
+_ROUNDS = 4
 
 
 class AsyncioServable:
@@ -45,18 +50,22 @@ class AsyncioServable:
         self._ended = threading.Event()
         self.settled = threading.Event()  # as for socket servers
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._main_task: asyncio.Task[Any] | None = None
+        self._thread: threading.Thread | None = None
+        self._forced: list[str] = []
 
     def _open_socket(self, listener: socket.socket) -> socket.socket:
         listener.setblocking(False)
         if self._datagrams:
             return self._book.observe_datagrams(listener)
         # Under TLS the bytes of the socket say nothing: there the protocol is observed instead.
-        return StoppableListener(listener, self._book, observed=self._ssl is None)
+        return StoppableListener(listener, self._book, observed=self._ssl is None, for_loop=True)
 
     # -- serving
 
     def serve(self) -> None:
         """Run the event loop until the server is stopped and its callbacks have come back."""
+        self._thread = threading.current_thread()
         try:
             with asyncio.Runner() as runner:
                 self._loop = runner.get_loop()
@@ -70,6 +79,7 @@ class AsyncioServable:
             self._ended.set()
 
     async def _main(self) -> None:
+        self._main_task = asyncio.current_task()
         self._end = asyncio.Event()
         if self._book.stopping:
             return
@@ -79,6 +89,8 @@ class AsyncioServable:
         if not self._book.stopping:
             await self._end.wait()
         server.close()
+        for _ in range(_ROUNDS):
+            await asyncio.sleep(0)
         while self._tasks:
             await asyncio.wait(self._tasks)
         await self._close_transports()
@@ -107,26 +119,34 @@ class AsyncioServable:
 
         return make_tapped
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Call the callback; what it does further is done in a task of ours, so that none is there of which a stop would not know."""
         assert self._callback is not None
-        task = cast("asyncio.Task[Any]", asyncio.current_task())
-        self._tasks.add(task)
-        # Weakly, and found now: when it has failed, its socket may be gone.
+        # Found now: when it has failed, its socket may be gone.
         activity = self._book.by_descriptor(writer.get_extra_info("socket").fileno())
         try:
             result = self._callback(reader, writer)
-            if asyncio.iscoroutine(result):
-                await cast("Awaitable[Any]", result)
-        except asyncio.CancelledError:
-            raise
         except BaseException as error:
-            self._book.failed(activity, error, where="client_connected")
-            # As asyncio does from 3.12 on; before, the client would wait for ever.
-            writer.transport.close()
+            self._give_up(activity, error, writer)
             if not isinstance(error, Exception):
                 raise
-        finally:
-            self._tasks.discard(task)
+            return
+        if asyncio.iscoroutine(result):
+            task = asyncio.get_running_loop().create_task(result)
+            self._tasks.add(task)
+            task.add_done_callback(lambda task: self._done(task, activity, writer))
+
+    def _done(self, task: asyncio.Task[Any], activity: Activity | None, writer: asyncio.StreamWriter) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            writer.transport.close()
+        elif (error := task.exception()) is not None:
+            self._give_up(activity, error, writer)
+
+    def _give_up(self, activity: Activity | None, error: BaseException, writer: asyncio.StreamWriter) -> None:
+        self._book.failed(activity, error, where="client_connected")
+        # As asyncio does from 3.12 on; before, the client would wait for ever.
+        writer.transport.close()
 
     def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """What nobody caught: in a protocol's method, in a task of its own, in a callback of the loop."""
@@ -172,9 +192,9 @@ class AsyncioServable:
     def close(self, deadline: Deadline) -> list[str]:
         """Cancel what did not end by itself, and close the socket."""
         self.stop()
-        forced = []
+        forced = self._forced
         if self._loop is not None and not self._ended.is_set():
-            forced = [f"the event loop did not end:\n{self.describe()}"]
+            forced.append(self._what_holds())
             self._call(self._cancel_all)
             self._ended.wait(FORCED_GRACE)
         if self._ended.is_set() or self._loop is None:
@@ -182,6 +202,26 @@ class AsyncioServable:
         elif isinstance(self._socket, StoppableListener):
             self._socket.interrupt()  # clients are refused; the descriptor is the loop's, if it ever goes on
         return forced
+
+    def end_within(self, seconds: float) -> None:
+        """Have the loop itself force what has not ended by then: where it has the only thread, nobody else could."""
+        self._call(lambda: asyncio.get_running_loop().call_later(seconds, self._force))
+
+    def _force(self) -> None:
+        if self._tasks:
+            self._forced.append(self._what_holds())
+            self._cancel_all()
+
+    def _what_holds(self) -> str:
+        return f"the event loop did not end:\n{self.describe()}"
+
+    def remains(self) -> Iterator[Any]:
+        """Threads and descriptors that a forced stop could not end."""
+        if self._loop is None or self._ended.is_set():
+            return
+        yield self._loop
+        yield self._socket
+        yield from (one.connection for one in self._book if one.connection is not None)
 
     def _cancel_all(self) -> None:
         """End the callbacks. The loop's own task then closes what they leave, and ends too."""
@@ -191,11 +231,25 @@ class AsyncioServable:
             task.cancel()
 
     def describe(self) -> str:
-        """Its connections and its tasks."""
+        """Its connections and its tasks; and where the loop is, if that is no place for a loop to wait."""
+        self._book.forget_closed()
+        parts = [self._book.describe(), self._what_blocks(), self._describe_tasks()]
+        return "\n".join(part for part in parts if part)
+
+    def _describe_tasks(self) -> str:
         from ._dump import describe_tasks
 
-        self._book.forget_closed()
-        parts = [self._book.describe()]
-        if self._loop is not None and not self._loop.is_closed():
-            parts.append(describe_tasks(asyncio.all_tasks(self._loop)))
-        return "\n".join(part for part in parts if part)
+        if self._loop is None or self._loop.is_closed():
+            return ""
+        return describe_tasks(asyncio.all_tasks(self._loop) - {cast("asyncio.Task[Any]", self._main_task)})
+
+    def _what_blocks(self) -> str:
+        """The stack of a loop that is held up by what it calls: no other connection is served meanwhile."""
+        from ._dump import frames_by_thread
+
+        if self._thread is None or self._thread is threading.current_thread():
+            return ""
+        frame = frames_by_thread().get(self._thread.ident or 0)
+        if frame is None or frame.f_code.co_filename == selectors.__file__:
+            return ""
+        return f"the event loop is held up:\n{stack_of(self._thread)}"

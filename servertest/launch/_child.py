@@ -154,6 +154,8 @@ class _ServerProcess:
         self.stopping = True
         if self.servable is not None:
             self.servable.stop()
+            if (end_within := getattr(self.servable, "end_within", None)) is not None:
+                end_within(self._seconds_to_close())
 
     def _before_fork(self) -> None:
         # A child forgets the signals that come to it before Python has set itself up in it (PyOS_AfterFork_Child):
@@ -245,7 +247,9 @@ class _ServerProcess:
     def _seconds_to_close(self) -> float:
         """What the test's process has said before it sent SIGTERM; if it has said nothing, the server ended by itself."""
         message = self.channel.receive_now()
-        return self.patience if message is None else float(message[1])
+        if message is not None:
+            self.patience = float(message[1])
+        return self.patience
 
     def leave(self, status: int) -> NoReturn:
         """End this process as an interpreter does, but without tearing down modules, which may hang on threads."""

@@ -179,8 +179,14 @@ class Instrument:
         activity = self.book.get(id(request))
         if activity is not None:
             activity.closing = True
+            if (error := sys.exception()) is not None:
+                self.book.refused(activity, error)
         try:
             original(self._current(request))
+        except BaseException:
+            if activity is not None:
+                activity.abandon()  # whoever called has let go of it
+            raise
         finally:
             self.book.close(id(request))
 
@@ -222,6 +228,10 @@ class Instrument:
         self.report_ends(getattr(self.server, "active_children", None) or ())
         original(blocking=blocking)
 
+    def expect_ends(self, pids: Iterable[int]) -> None:
+        """Do not report how these children end: it is we who end them, and somebody else tells."""
+        self._told.update(pids)
+
     def report_ends(self, pids: Iterable[int]) -> None:
         """Report those of these children that ended otherwise than they should, once each."""
         for pid, how in _ends(pids):
@@ -230,7 +240,9 @@ class Instrument:
                 self._child_ended(pid, how)
 
     def _handle_worker_exit(self, original: Callable[..., None], pid: int, status: int) -> None:
-        if status < 0:
+        if pid in self._told:
+            pass
+        elif status < 0:
             self._child_ended(pid, f"was killed by {_signal_name(-status)}")
         elif status not in _REPORTED:
             self._child_ended(pid, f"exited with status {status}")

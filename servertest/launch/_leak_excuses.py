@@ -6,11 +6,12 @@ C library or the interpreter opens once and for all, workers that a pool made ea
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ._dump import Place, frames_by_thread, library_of, package_of, places_of
@@ -39,6 +40,8 @@ _DNS_PORT = 53
 _own_threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 _own_fds: dict[int, str] = {}
 _own_pids: dict[int, int] = {}
+_own_raw_threads: set[int] = set()
+_own_loops: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def register_own_thread(thread: threading.Thread) -> None:
@@ -70,6 +73,31 @@ def unregister_own_pid(pid: int) -> None:
     _own_pids.pop(pid, None)
 
 
+def excuse(things: Iterable[Any]) -> None:
+    """Never call these leaks, as somebody has told of them already: threads, what has a `fileno`, event loops, threads' identifiers."""
+    for thing in things:
+        if isinstance(thing, threading.Thread):
+            register_own_thread(thing)
+        elif isinstance(thing, int):
+            _own_raw_threads.add(thing)
+        elif hasattr(thing, "call_soon_threadsafe"):
+            _own_loops.add(thing)
+            _excuse_descriptors(loop_descriptors(thing))
+        else:
+            _excuse_descriptors([thing.fileno()])
+
+
+def _excuse_descriptors(numbers: Iterable[int]) -> None:
+    for number in numbers:
+        with contextlib.suppress(OSError):  # closed by now
+            register_own_fd(number)
+
+
+def unregister_own_raw_thread(ident: int) -> None:
+    """Take back that a thread without an object was excused: its identifier goes to the next one."""
+    _own_raw_threads.discard(ident)
+
+
 def without_excused(news: News, before: Snapshot) -> News:
     """What remains when everything that is nobody's leak is taken out."""
     if not news:
@@ -90,7 +118,7 @@ def without_excused(news: News, before: Snapshot) -> News:
             if number not in own and not _descriptor_is_fine(number, target)
         },
         children={pid: start for pid, start in news.children.items() if not _child_is_fine(pid, start)},
-        tasks=news.tasks,
+        tasks=[task for task in news.tasks if task.get_loop() not in _own_loops],
         paths=news.paths,
     )
 
@@ -124,7 +152,7 @@ def _thread_is_fine(thread: threading.Thread, places: list[Place], before: Snaps
 
 def _raw_thread_is_fine(ident: int, places: list[Place]) -> bool:
     """Whether it has ended by now, is this one, or belongs to a tool."""
-    return not places or ident == threading.get_ident() or _is_tool(places)
+    return not places or ident == threading.get_ident() or ident in _own_raw_threads or _is_tool(places)
 
 
 def _is_tool_timer(thread: threading.Thread) -> bool:

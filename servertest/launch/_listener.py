@@ -51,7 +51,8 @@ class OpenConnection(Activity):
 class StoppableListener(socket.socket):
     """A real listening socket whose `accept` enters connections in the book, and ends when the server is stopped.
 
-    After the stop `accept` raises OSError (EBADF), as if another thread had closed the listener.
+    After the stop `accept` raises OSError (EBADF), as if another thread had closed the listener. For an event loop, which would
+    report that as an error, it is as if no client were there.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class StoppableListener(socket.socket):
         *,
         observed: bool = True,
         handshake: Handshake | None = None,
+        for_loop: bool = False,
     ) -> None:
         timeout = listener.gettimeout()
         super().__init__(listener.family, listener.type, listener.proto, fileno=listener.detach())
@@ -68,6 +70,7 @@ class StoppableListener(socket.socket):
         self._book = book
         self._observed = observed
         self._handshake = handshake
+        self._for_loop = for_loop
         # Asked here: after the end there is nobody to ask.
         self.address = self.getsockname()
 
@@ -92,6 +95,8 @@ class StoppableListener(socket.socket):
         return connection, peer
 
     def _refuse_when_stopped(self) -> None:
+        if self._book.stopping and self._for_loop:
+            raise BlockingIOError
         if self._book.stopping:
             raise OSError(errno.EBADF, "servertest has stopped this server")
 

@@ -168,10 +168,11 @@ def _end(process: ServerProcess, deadline: Deadline) -> list[str]:
         problems = _after_end(process)
         return [*problems, f"what it was doing after {total * _LOOK:.3g} s:\n{seen}"] if problems else []
     said = process.describe_output()
-    end = f"the server process (pid {process.pid}) did not end within {total:.3g} s and was killed"
+    who = f"the server process (pid {process.pid})"
+    end = f"{who} did not end within {total:.3g} s and was killed"
     if not process.kill():
-        end = f"the server process (pid {process.pid}) could not be killed within {DYING:g} s"
-    return [*(process.forced or []), f"{end}; what it was doing:\n{seen}\n(pid {process.pid}){said}"]
+        end = f"{who} could not be killed within {DYING:g} s"
+    return [*(process.forced or []), f"{end}; what it was doing:\n{seen}\n{who}{said}"]
 
 
 def _after_end(process: ServerProcess) -> list[str]:

@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ._child import STACKS_SIGNAL
+from ._dump import Place, format_places
 from ._process_group import group_members
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class StackReader:
                 data = self._listen(end)
         except ProcessLookupError:
             return _ENDED
-        text = _OURS.sub("", data.decode("utf-8", "backslashreplace")).rstrip()
+        text = _folded(_OURS.sub("", data.decode("utf-8", "backslashreplace")).rstrip())
         return text or f"  (no answer within {ANSWER:g} s: it is stopped, or has changed its signals)"
 
     def _listen(self, end_of_process: int | None) -> bytes:
@@ -124,6 +125,43 @@ class StackReader:
 
 
 _ENDED = "  (it has just ended)"
+
+#: As faulthandler writes them.
+_CALL = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+|\?\?\?) in (?P<function>.*)')
+_THREAD = re.compile(
+    r"(?P<current>Current thread|Thread) 0x0*(?P<ident>[0-9a-f]+)(?: \[(?P<name>.*)\])? \(most recent call first\):"
+)
+
+
+def _folded(text: str) -> str:
+    """Stacks as those of this process's own threads are shown: the outermost call first, and libraries folded."""
+    threads = [line for line in text.splitlines() if _THREAD.fullmatch(line)]
+    if len(threads) == 1:
+        text = text.replace(threads[0], "").strip("\n")
+    lines: list[str] = []
+    places: list[Place] = []
+    for line in text.splitlines():
+        if (call := _CALL.fullmatch(line)) is not None:
+            places.insert(0, _place(call))
+            continue
+        lines += format_places(places) if places else []
+        places = []
+        lines.append(_title(line))
+    return "\n".join([*lines, *(format_places(places) if places else [])])
+
+
+def _place(call: re.Match[str]) -> Place:
+    number = call["line"]
+    return Place(call["file"], int(number) if number.isdecimal() else 0, call["function"])
+
+
+def _title(line: str) -> str:
+    """What stands above a stack: threads of another process are known by their number, some by a name."""
+    thread = _THREAD.fullmatch(line)
+    if thread is None:
+        return line
+    name = thread["name"] or f"0x{thread['ident']}"
+    return f"  thread {name}:"
 
 
 @contextlib.contextmanager

@@ -478,9 +478,18 @@ class Running:
         errors = self.errors.clear()
         failure = self._failure(errors) if errors else None
         if forced:
+            self._excuse_what_was_told()
             raise StillRunning(f"{self} had to be forced to stop:\n" + "\n".join(forced)) from failure
         if failure is not None:
             raise failure from failure.__cause__
+
+    def _excuse_what_was_told(self) -> None:
+        """What could not be ended has been told of: the leak guard need not do so again."""
+        remains = getattr(self._host, "remains", None)
+        if remains is not None:
+            from ._leak_excuses import excuse
+
+            excuse(remains())
 
     def _failure(self, errors: list[HandlerError]) -> HandlerFailed:
         count = f"{len(errors)} errors" if len(errors) > 1 else "an error"

@@ -13,16 +13,17 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any, cast
 
-from ._active import FORCED_GRACE, ActivityBook, stack_of
+from ._active import FORCED_GRACE, ActivityBook, stack_of, stack_of_ident
 from ._instrument import Instrument, has_base, is_ours, method_of
 from ._wakeup import InterruptibleListener, Latch, Wakeup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from types import FrameType
 
     from .._support import Address, Deadline
@@ -49,6 +50,10 @@ class SocketServerServable:
         self._pid = os.getpid()
         self._thread: threading.Thread | None = None
         self._shutdown: Latch | None = None
+        self._shutdown_ident = 0
+        self._hooks: list[threading.Thread] = []
+        #: The hook of the server's class that is being called to close it, "" if none is.
+        self.hook = ""
         #: Set when the loop holds all that it will hold, so that nothing of it appears after `start` has returned.
         self.settled = threading.Event()
         self._instrument = Instrument(server, self._book, handshake)
@@ -77,15 +82,15 @@ class SocketServerServable:
     # -- serving
 
     def serve(self) -> None:
-        """Run the server's own loop until it is stopped."""
+        """Run the server's own loop until it is stopped, or until something is raised in it, which is reported."""
         self._thread = threading.current_thread()
         previous = self._take_sigterm()
         try:
             self._serve_forever()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - reported to the test
             # If it is what a handler raised, that was reported; it has ended the loop as well.
             if error is not self._book.fatal:
-                raise
+                self._book.lose(error)
         finally:
             if previous is not None:
                 signal.signal(signal.SIGTERM, previous)
@@ -159,14 +164,20 @@ class SocketServerServable:
             _thread.start_new_thread(self._run_own_shutdown, (self._shutdown,))
 
     def _run_own_shutdown(self, done: Latch) -> None:
-        self._call(self.server.shutdown, "shutdown")
-        done.open()
+        self._shutdown_ident = _thread.get_ident()
+        try:
+            self._call(self.server.shutdown, "shutdown")
+        finally:
+            done.open()
+            _forget_excuse(self._shutdown_ident)
 
-    def _start(self, hook: Callable[[], object], name: str) -> threading.Thread:
+    def _start(self, name: str) -> threading.Thread:
         """Call a hook of the server's class in a thread that can be left behind."""
+        hook = getattr(self.server, name)
         thread = threading.Thread(
             target=self._call, args=(hook, name), name=f"servertest {name}", daemon=True
         )
+        self._hooks.append(thread)
         thread.start()
         return thread
 
@@ -186,12 +197,16 @@ class SocketServerServable:
         self._go_on(deadline)
         forced = self._book.drain(deadline) + self._end_children(deadline)
         if forced:
-            forced += self._await(self._start(self.server.server_close, "server_close"))
+            forced += self._await("server_close")
             forced += self._book.left_behind()
         else:
+            self.hook = "server_close"
             self._call(self.server.server_close, "server_close")
+            self.hook = ""
         if self._shutdown is not None and not self._shutdown.wait(_rest(deadline)):
-            forced.append(f"{type(self.server).__name__}.shutdown() does not return")
+            forced.append(
+                f"{self._title('shutdown')} does not return:\n{stack_of_ident(self._shutdown_ident)}"
+            )
         self._join_handlers(deadline)
         self._release()
         return forced
@@ -201,16 +216,39 @@ class SocketServerServable:
         if has_base(self.server, "SelectorMixIn") and self._thread in (None, threading.current_thread()):
             self.server.drain(_rest(deadline))
 
-    def _await(self, hook: threading.Thread) -> list[str]:
-        hook.join(FORCED_GRACE)
-        if not hook.is_alive():
+    def _await(self, hook: str) -> list[str]:
+        """Call a hook after something had to be forced; says so if it does not return, unless that is why."""
+        thread = self._start(hook)
+        thread.join(FORCED_GRACE)
+        if not thread.is_alive() or self._waits_for_handlers(hook):
             return []
-        return [f"{type(self.server).__name__}: a hook does not return: {hook.name}\n{stack_of(hook)}"]
+        return [f"{self._title(hook)} does not return:\n{stack_of(thread)}"]
+
+    def _waits_for_handlers(self, hook: str) -> bool:
+        """Whether a hook is the framework's own, which waits for handlers; they were told of."""
+        cls = next((cls for cls in type(self.server).__mro__ if hook in vars(cls)), object)
+        ours = cls.__module__.startswith(("socketserver", "servertest.servers"))
+        return ours and bool(self._book.unfinished())
+
+    def _title(self, hook: str) -> str:
+        return f"{type(self.server).__name__}.{hook}()"
+
+    def remains(self) -> Iterator[Any]:
+        """Threads and descriptors that a forced stop could not end."""
+        yield from self._book.remains()
+        yield from (hook for hook in self._hooks if hook.is_alive())
+        if self._shutdown is not None and not self._shutdown.wait(0):
+            yield self._shutdown_ident
+        for loop in vars(self.server).get("_BaseServer__serving", ()):
+            yield from (one for one in (loop._waker, loop.selector) if hasattr(one, "fileno"))  # noqa: SLF001
+        if isinstance(sock := getattr(self.server, "socket", None), socket.socket):
+            yield sock
 
     def _end_children(self, deadline: Deadline) -> list[str]:
         pids = self._children
         left = _wait_for(pids, deadline.remaining()) if pids else []
         forced = [_describe_child(pid) for pid in left]
+        self._instrument.expect_ends(left)
         _signal_all(left, signal.SIGKILL)
         _wait_for(left, FORCED_GRACE)
         self._instrument.report_ends(set(pids).difference(left))
@@ -243,6 +281,13 @@ class SocketServerServable:
 
             parts.append(describe_children(self._children))
         return "\n".join(part for part in parts if part)
+
+
+def _forget_excuse(ident: int) -> None:
+    """A thread that was told of has ended after all; whoever gets its identifier next is another one."""
+    excuses = sys.modules.get(f"{__package__}._leak_excuses")
+    if excuses is not None:
+        excuses.unregister_own_raw_thread(ident)
 
 
 def _rest(deadline: Deadline) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._support import Deadline
 from ._active import FORCED_GRACE, stack_of
@@ -124,7 +124,19 @@ class ThreadHost:
             # The thread is at it: it gives handlers, hooks and threads a grace each.
             self._thread.join(4 * FORCED_GRACE)
         if self._thread.is_alive() and not self._forced:
-            self._forced.append(f"the serving thread could not be ended:\n{stack_of(self._thread)}")
+            self._forced.append(f"{self._what_holds()}:\n{stack_of(self._thread)}")
+
+    def _what_holds(self) -> str:
+        hook = getattr(self._servable, "hook", "")
+        if not hook:
+            return "the serving thread could not be ended"
+        return f"{type(self._built.server).__name__}.{hook}() does not return"
+
+    def remains(self) -> list[Any]:
+        """What is still there after a stop that had to be forced: threads, and things with a descriptor."""
+        remains = getattr(self._servable, "remains", None)
+        threads = [self._thread] if self._thread is not None and self._thread.is_alive() else []
+        return [*threads, *(() if remains is None else remains())]
 
     def dump(self) -> str:
         """What the server is doing."""

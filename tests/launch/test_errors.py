@@ -6,13 +6,14 @@ import contextlib
 import socket
 import socketserver
 import threading
+import time
 from typing import Any
 
 import pytest
 
 from servertest import servers
 from servertest._support import DeadlineExceeded, HandlerFailed, Mismatch, RemoteError
-from servertest.launch import Errors, HandlerError, Kind, kinds, launch
+from servertest.launch import Errors, HandlerError, Kind, kinds, launch, no_leaks
 
 from ._handlers import Raising, Upper, echo
 
@@ -185,6 +186,52 @@ def test_hooks_of_the_server(base: type[Any], hook: str) -> None:
     assert not running.errors
 
 
+class StandardUpper(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        for line in self.rfile:
+            self.wfile.write(line.upper())
+
+
+@pytest.mark.parametrize(
+    "base", [socketserver.TCPServer, socketserver.ThreadingTCPServer, servers.ThreadingTCPServer]
+)
+def test_a_request_whose_verification_fails_is_ended_and_told_of_once(base: type[Any]) -> None:
+    class Distrustful(base):  # type: ignore[misc]
+        def verify_request(self, request: Any, client_address: Any) -> bool:
+            raise LookupError("no verification")
+
+    began = time.monotonic()
+    with no_leaks(), launch(Distrustful, StandardUpper) as running:
+        with running.expects_error(LookupError) as expected, running.connect() as client:
+            # Whether it has come before the connection is closed decides how that looks.
+            client.send(b"x\n")
+            with contextlib.suppress(ConnectionError):
+                assert client.read_eof() == b""
+        assert not running.errors
+    assert time.monotonic() - began < 5
+    assert expected.error is not None
+    assert (expected.error.where, expected.error.connection) == ("verify_request", 1)
+
+
+@pytest.mark.parametrize("failing", ["handle_error", "shutdown_request"])
+def test_other_hooks_of_the_standard_module_that_lose_a_request(failing: str) -> None:
+    def fail(self: Any, *args: Any) -> None:
+        raise LookupError(f"in {failing}")
+
+    class Broken(StandardUpper):
+        def handle(self) -> None:
+            raise ValueError("in handle")
+
+    cls = type("BrokenServer", (socketserver.TCPServer,), {failing: fail})
+    with no_leaks(), launch(cls, Broken) as running:
+        with running.expects_error(LookupError) as expected, running.expects_error(ValueError):
+            with running.connect() as client:
+                assert client.read_eof() == b""
+        assert not running.errors
+    assert expected.error is not None
+    assert expected.error.where == failing
+
+
 def test_server_close() -> None:
     server_class = type("HookedServer", (Hooks,), {"failing": "server_close"})
     with pytest.raises(HandlerFailed, match="in server_close"):
@@ -246,7 +293,7 @@ def test_the_serving_loop_that_dies_refuses_clients() -> None:
         with running.expects_error(RuntimeError) as expected:
             echo(running)
         assert expected.error is not None
-        assert expected.error.where == "serving loop"
+        assert expected.error.where == "service_actions"
         host: Any = running._host
         host._thread.join(5)
         with pytest.raises(ConnectionRefusedError) as caught:

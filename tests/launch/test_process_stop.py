@@ -70,7 +70,7 @@ def test_who_does_not_end_is_described_and_killed(script: object) -> None:
 
     assert time.monotonic() - began < 2 * BRIEF
     assert f"the server process (pid {pid}) did not end within {BRIEF:g} s and was killed" in problem
-    assert re.search(r"test_process_stop.py\", line \d+ in (sleep_deeply|spin)", problem)
+    assert re.search(r"test_process_stop.py\", line \d+, in (sleep_deeply|spin)", problem)
     assert re.search(r"its output:\n(ignoring\n)?(sleeping|spinning)", problem)
     assert wait_for_end(pid)
 
@@ -88,7 +88,7 @@ def test_a_forked_child_that_ignores_sigterm_is_described_and_killed() -> None:
         problems = "\n".join(server.stop(2 * BRIEF))
 
     assert str(child) in problems
-    assert re.search(r"test_process_stop.py\", line \d+ in handle", problems)
+    assert re.search(r"test_process_stop.py\", line \d+, in handle", problems)
     assert wait_for_end(child)
 
 
@@ -105,7 +105,7 @@ def test_a_sleeping_handler_of_a_synchronous_server_is_described_and_killed() ->
         problem = "\n".join(server.stop(BRIEF))
 
     assert "did not end within" in problem
-    assert re.search(r"test_process_stop.py\", line \d+ in handle", problem)
+    assert re.search(r"test_process_stop.py\", line \d+, in handle", problem)
 
 
 def test_a_sleeping_thread_is_told_by_the_server_itself() -> None:
@@ -120,7 +120,7 @@ def test_a_sleeping_thread_is_told_by_the_server_itself() -> None:
         problems = "\n".join(server.stop(BRIEF))
 
     assert "in its handler, in thread" in problems
-    assert re.search(r"test_process_stop.py\", line \d+ in handle", problems)
+    assert re.search(r"test_process_stop.py\", line \d+, in handle", problems)
 
 
 def test_a_process_that_is_stopped_is_killed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
