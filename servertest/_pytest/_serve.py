@@ -63,9 +63,23 @@ class Serve:
         self._note(running)
         return running
 
-    def factory(self, make: Callable[[Any], Any], *, transport: Any = "stream", **options: Any) -> Running:
-        """Put up what `make(address)` returns: a server object that it has bound to that address."""
-        return self(FactoryTarget(make, transport), **options)
+    def factory(
+        self,
+        make: Callable[[Any], Any],
+        *,
+        transport: Any = "stream",
+        held_port: bool = False,
+        **options: Any,
+    ) -> Running:
+        """Put up what `make(address)` returns: a server object that it has bound to that address, or one with start() and stop().
+
+        Args:
+            make: The factory.
+            transport: "stream" or "datagram".
+            held_port: Give it a port number instead of 0, for servers that cannot say which one they got.
+            options: As for `launch`.
+        """
+        return self(FactoryTarget(make, transport, held_port), **options)
 
     def function(
         self, function: Callable[[Any], object], *, transport: Any = None, **options: Any

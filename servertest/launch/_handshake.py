@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..tls import HandshakeEnded
+from ..tls._handshake import close_half_made
 from ._wakeup import Wakeup
 
 if TYPE_CHECKING:
@@ -36,8 +37,9 @@ class Handshake:
         """Wrap a connection, for a server whose own loop does the handshakes."""
         try:
             return self._context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
-        except BaseException:
+        except BaseException as error:
             plain.close()
+            close_half_made(error)
             raise
 
     def pardons(self, error: BaseException) -> bool:

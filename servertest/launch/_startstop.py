@@ -36,7 +36,11 @@ class StartStopServable:
             raise starting.exceeded(note=stack_of(thread))
         if self._error is not None:
             raise self._error
-        self.address: Address = _address_of(made, address)
+        try:
+            self.address: Address = _address_of(made, address)
+        except BaseException:
+            self.close(Deadline(plan.timeout, f"stop() of {type(made).__name__} to return"))
+            raise
 
     def _call(self, method: Callable[[], object]) -> threading.Thread:
         def run() -> None:
@@ -84,7 +88,7 @@ def _address_of(made: Any, given: Address | None) -> Address:
         return given
     raise UsageError(
         f"{type(made).__name__} does not say where it listens: give it an attribute server_address, or say "
-        "FactoryTarget(..., held_port=True) so that its factory gets a port number"
+        "held_port=True (to serve.factory or FactoryTarget), so that its factory gets a port number"
     )
 
 

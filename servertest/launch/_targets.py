@@ -196,9 +196,42 @@ class ServerClassTarget:
         return server
 
 
+def _activate(server: Any) -> None:
+    """Do what was left undone by ``bind_and_activate=False``: bind the server to the address that it was given, and listen.
+
+    Raises:
+        AddressInUse: Something else holds the address.
+    """
+    sock = getattr(server, "socket", None)
+    if not isinstance(sock, socket.socket) or not hasattr(server, "server_bind"):
+        return
+    with _explained(server.server_address, name_of(server)):
+        if not _is_bound(sock):
+            server.server_bind()
+        # Not every system can say whether a socket listens; to do so twice is no harm.
+        if sock.type == socket.SOCK_STREAM and not _listens(server.socket):
+            server.server_activate()
+
+
+def _is_bound(sock: socket.socket) -> bool:
+    try:
+        name = sock.getsockname()
+    except OSError:
+        return False  # as Windows says it
+    return bool(name[1] if isinstance(name, tuple) else name)
+
+
+def _listens(sock: socket.socket) -> bool:
+    try:
+        return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except (AttributeError, OSError):
+        return False
+
+
 def _servable(server: Any, plan: Plan) -> Servable:
     """The servable for a server that was made here, and that nobody else would close."""
     try:
+        _activate(server)
         return SocketServerServable(server, plan)
     except BaseException:
         server.server_close()
@@ -288,6 +321,7 @@ class InstanceTarget:
         sock = getattr(self.instance, "socket", None)
         if isinstance(sock, socket.socket) and sock.fileno() == -1:
             raise UsageError(f"{self.name}: this server object is closed already; make a new one")
+        _activate(self.instance)
         return SocketServerServable(self.instance, plan)
 
 

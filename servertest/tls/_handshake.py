@@ -14,7 +14,7 @@ from ._sockets import wait_ready
 if TYPE_CHECKING:
     from ._profile import Profile
 
-__all__ = ("accept_tls", "shake_hands")
+__all__ = ("accept_tls", "close_half_made", "shake_hands")
 
 _LINGER_SECONDS = 1.0
 _CHUNK = 65536
@@ -41,7 +41,7 @@ def accept_tls(
         tls = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
     except BaseException as error:
         sock.close()
-        _close_half_made(error)
+        close_half_made(error)
         raise
     try:
         shake_hands(profile, tls, deadline, cancelled)
@@ -94,7 +94,7 @@ def _until_done(tls: ssl.SSLSocket, deadline: Deadline, cancelled: int | None) -
     return False
 
 
-def _close_half_made(error: BaseException) -> None:
+def close_half_made(error: BaseException) -> None:
     """Close the TLS socket that `ssl.SSLContext.wrap_socket` has begun to make and lost hold of.
 
     It takes over the descriptor before it looks whether the peer is still there, and older versions of CPython leave it open

@@ -180,16 +180,19 @@ def test_a_factory_that_fails() -> None:
         launch(FactoryTarget(make))
 
 
-def test_an_object_that_does_not_say_where_it_listens() -> None:
+def test_an_object_that_does_not_say_where_it_listens_is_stopped_again() -> None:
+    calls = []
+
     class Secretive:
         def start(self) -> None:
-            pass
+            calls.append("start")
 
         def stop(self) -> None:
-            pass
+            calls.append("stop")
 
-    with pytest.raises(UsageError, match="does not say where it listens"):
+    with pytest.raises(UsageError, match="does not say where it listens.*held_port=True"):
         launch(FactoryTarget(lambda address: Secretive()))
+    assert calls == ["start", "stop"]
 
 
 def test_a_handler_is_checked_again_where_it_is_built() -> None:

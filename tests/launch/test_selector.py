@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import select
 import socket
 import ssl
 import time
@@ -10,8 +12,10 @@ from typing import Any
 import pytest
 
 from servertest import servers
-from servertest._support import HandlerFailed, StillRunning, UsageError
-from servertest.launch import Kind, kinds, launch
+from servertest._support import HandlerFailed, StillRunning, UsageError, hard_reset
+from servertest.launch import Kind, kinds, launch, no_leaks
+from servertest.launch._handshake import Handshake
+from servertest.tls import shared_authority
 
 from ._handlers import Upper, echo
 
@@ -135,3 +139,19 @@ def test_a_blocking_handler_is_refused() -> None:
 def test_a_handler_for_selectors_runs_on_other_kinds_too(kind: Any) -> None:
     with launch(AsyncUpper, kind) as running:
         echo(running)
+
+
+def test_a_client_that_resets_before_its_handshake_leaves_nothing_open() -> None:
+    shared_authority()  # whose making takes descriptors of its own
+    handshake = Handshake(shared_authority().server_credential(("127.0.0.1", 0), "good"))
+    try:
+        with no_leaks(), socket.create_server(("127.0.0.1", 0)) as listener:
+            client = socket.create_connection(listener.getsockname())
+            accepted, _ = listener.accept()
+            hard_reset(client)
+            # The reset has arrived when the socket says so.
+            select.select([accepted], [], [], 5)
+            with contextlib.suppress(OSError):
+                handshake.prepare(accepted).close()
+    finally:
+        handshake.cancelled.close()

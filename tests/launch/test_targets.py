@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from servertest import servers
-from servertest._support import HandlerFailed, UsageError
+from servertest._support import AddressInUse, HandlerFailed, UsageError
 from servertest.launch import (
     AsyncioTarget,
     FactoryTarget,
@@ -33,7 +33,7 @@ from servertest.launch import (
     launch,
 )
 
-from ._handlers import Upper, echo
+from ._handlers import DatagramUpper, Upper, echo
 
 
 def get(running: Running, path: str = "/") -> bytes:
@@ -331,6 +331,31 @@ def test_a_factory_may_return_an_object_that_has_a_server() -> None:
 
     with launch(FactoryTarget(Holder)) as running:
         echo(running)
+
+
+@pytest.mark.parametrize("module", [socketserver, servers])
+@pytest.mark.parametrize("name", ["ThreadingTCPServer", "UDPServer", "ThreadingUnixStreamServer"])
+@pytest.mark.parametrize("made_by", ["somebody", "a factory"])
+def test_a_server_object_that_was_not_bound_yet_is_bound(
+    module: Any, name: str, made_by: str, tmp_path: Path
+) -> None:
+    handler = DatagramUpper if "UDP" in name else StandardUpper
+    address: Any = str(tmp_path / "s") if "Unix" in name else ("127.0.0.1", 0)
+
+    def make(ignored: object = None) -> Any:
+        return getattr(module, name)(address, handler, bind_and_activate=False)
+
+    transport: Any = "datagram" if "UDP" in name else "stream"
+    with launch(FactoryTarget(make, transport) if made_by == "a factory" else make()) as running:
+        assert running.address != ("127.0.0.1", 0)
+        echo(running)
+
+
+def test_a_server_object_that_cannot_be_bound_says_so() -> None:
+    with launch(Upper) as holder:
+        server = socketserver.TCPServer(holder.address, StandardUpper, bind_and_activate=False)
+        with server, pytest.raises(AddressInUse, match="TCPServer cannot be bound"):
+            launch(server)
 
 
 class StartStop:
