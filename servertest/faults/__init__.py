@@ -6,46 +6,97 @@ simulations give the same results.
 """
 
 from ._actions import *
+from ._bandwidth import *
+from ._call_faults import *
 from ._calls import *
+from ._closing import *
+from ._coalesce import *
+from ._corrupt import *
+from ._duplicate import *
+from ._editing import *
 from ._fault import *
 from ._fields import *
+from ._garbage import *
 from ._gate import *
+from ._holding import *
 from ._latency import *
+from ._listener_faults import *
+from ._loss import *
 from ._presets import *
+from ._reorder import *
 from ._reset_peer import *
 from ._seeds import *
 from ._slicer import *
 from ._stage import *
+from ._stall import *
 from ._start import *
+from ._start_calls import *
 from ._trace import *
 from ._triggers import *
+from ._truncate_datagram import *
 
 __all__ = (
     "PASS",
     "Abort",
+    "AcceptError",
     "Action",
+    "Bandwidth",
+    "Blackhole",
     "Calls",
     "Close",
+    "Coalesce",
+    "Corrupt",
     "Decision",
+    "Duplicate",
+    "DuplicateBytes",
+    "EmptyReply",
     "Entry",
+    "FailCall",
+    "FailFork",
+    "FailThreadStart",
+    "Failing",
     "Fault",
     "Faults",
     "Finish",
+    "FullBacklog",
+    "Garbage",
     "Gate",
+    "GilbertElliott",
+    "HalfClose",
+    "Holding",
+    "InsertBytes",
+    "Interrupt",
     "Kind",
     "Latency",
+    "LimitData",
+    "Loss",
+    "MissingClose",
     "Numbers",
     "Parameter",
+    "Partition",
+    "Passed",
     "Place",
     "Plan",
+    "RandomDataThenClose",
+    "Refuse",
+    "Reorder",
     "ResetPeer",
     "Rule",
     "Send",
+    "ShortReads",
+    "ShortWrites",
     "Site",
     "Slicer",
+    "SlowAccept",
+    "SlowClose",
+    "SpuriousReadiness",
     "Stage",
+    "Stall",
+    "Timeout",
     "Trace",
     "Trigger",
+    "Truncate",
+    "TruncateDatagram",
     "Verdict",
     "derived_seed",
     "downstream",
@@ -53,5 +104,9 @@ __all__ = (
     "presets",
     "registry",
     "start",
+    "start_calls",
+    "start_listener",
+    "teller",
+    "untold",
     "upstream",
 )

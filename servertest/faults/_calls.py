@@ -27,7 +27,13 @@ PASS = Verdict()
 
 
 class Calls:
-    """One fault at work on the calls of one socket, or of one listener. This one lets every call pass."""
+    """Faults at work on the calls of one socket, or of one listener. This one lets every call pass.
+
+    It is false if there are no faults, so that nobody need ask.
+    """
+
+    def __bool__(self) -> bool:
+        return True
 
     def before(self, call: str, size: int, now: float) -> Verdict:
         """A call is about to be made.

@@ -132,12 +132,17 @@ class Fault(_Composed):
         why_not: Why it makes none on the others, and what to use there.
         place: Where it works: "line", on what passes; "calls", on the calls of a socket; "listener", where connections
             are accepted.
+        usual_direction: On which way it works where it is not aimed; None for both.
+        lossless: Whether every byte or datagram arrives once and unchanged, if perhaps late; at the latest when the fault
+            is taken away.
     """
 
     name: ClassVar[str]
     carried_by: ClassVar[frozenset[Transport]] = frozenset({"stream", "datagram"})
     why_not: ClassVar[str] = ""
     place: ClassVar[Place] = "line"
+    usual_direction: ClassVar[Direction | None] = None
+    lossless: ClassVar[bool] = False
 
     def __init_subclass__(cls, *, abstract: bool = False) -> None:
         super().__init_subclass__()
@@ -213,7 +218,7 @@ class Fault(_Composed):
         raise UsageError(f"{type(self).__name__} does not work on what passes: its place is the {self.place}")
 
     def calls(self, site: Site) -> Calls:
-        """Begin to work on the calls of one socket.
+        """Begin to work on the calls of one socket, or of one listener.
 
         Args:
             site: Where, and the random numbers.
@@ -324,7 +329,7 @@ class Plan(_Composed):
             if fault.place not in places:
                 raise UsageError(f"{type(fault).__name__} cannot be done here: {_ELSEWHERE[fault.place]}")
             if entry.trigger:
-                entry.trigger.check(transport)
+                entry.trigger.check(transport, fault.place)
 
 
 _ELSEWHERE: dict[Place, str] = {

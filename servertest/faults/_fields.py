@@ -88,9 +88,9 @@ def _rule(default: Any, rule: Rule) -> Any:
     return made
 
 
-def seconds(default: float | None, *, least: float = 0) -> Any:
-    """A field for a time in seconds; where the default is None, None is allowed."""
-    return _rule(default, Rule("seconds", least, optional=default is None))
+def seconds(default: float) -> Any:
+    """A field for a time in seconds."""
+    return _rule(default, Rule("seconds", 0))
 
 
 def optional_seconds(default: float | None) -> Any:
@@ -98,29 +98,29 @@ def optional_seconds(default: float | None) -> Any:
     return _rule(default, Rule("seconds", 0, optional=True))
 
 
-def size(default: int | None, *, least: int = 0) -> Any:
+def byte_count(default: int | None, *, least: int = 0) -> Any:
     """A field for a number of bytes; where the default is None, None is allowed."""
     return _rule(default, Rule("bytes", least, optional=default is None))
 
 
-def optional_size(default: int | None, *, least: int = 0) -> Any:
-    """A field for a number of bytes, or None."""
-    return _rule(default, Rule("bytes", least, optional=True))
-
-
-def rate(default: float) -> Any:
+def byte_rate(default: float) -> Any:
     """A field for bytes per second."""
     return _rule(default, Rule("bytes per second", 0))
 
 
-def count(default: int | None, *, least: int = 1) -> Any:
-    """A field for how many or which; where the default is None, None is allowed."""
-    return _rule(default, Rule("count", least, optional=default is None))
+def count(default: int, *, most: int | None = None) -> Any:
+    """A field for how many, or which; at least one."""
+    return _rule(default, Rule("count", 1, most))
 
 
-def share(default: float | None) -> Any:
-    """A field for a probability, from 0 to 1; where the default is None, None is allowed."""
-    return _rule(default, Rule("probability", 0, 1, optional=default is None))
+def optional_count(default: int | None) -> Any:
+    """A field for how many, or None."""
+    return _rule(default, Rule("count", 1, optional=True))
+
+
+def share(default: float) -> Any:
+    """A field for a probability, from 0 to 1."""
+    return _rule(default, Rule("probability", 0, 1))
 
 
 def number(default: float, *, least: float, most: float | None = None) -> Any:
@@ -128,7 +128,7 @@ def number(default: float, *, least: float, most: float | None = None) -> Any:
     return _rule(default, Rule("number", least, most))
 
 
-def data(default: bytes, *, least: int = 0) -> Any:
+def byte_string(default: bytes, *, least: int = 0) -> Any:
     """A field for bytes."""
     return _rule(default, Rule("data", least))
 

@@ -60,6 +60,10 @@ class Gate(Stage):
         yield from self._stage.end(now) if self._working else super().end(now)
         self._look()
 
+    def abort(self, now: float) -> Iterable[Action]:
+        yield from self._stage.abort(now) if self._working else super().abort(now)
+        self._look()
+
     def wake(self, now: float) -> Iterable[Action]:
         stage = self._stage
         if self._working and stage.wake_at is not None and stage.wake_at <= now:

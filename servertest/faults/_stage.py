@@ -6,18 +6,33 @@ import random
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from ._actions import Action, Finish, Send
+from ._actions import Abort, Action, Finish, Send
 from ._seeds import derived_seed
 
 if TYPE_CHECKING:
     from .._support import Transport
     from ..transcript import Direction
 
-__all__ = ("Site", "Stage")
+__all__ = ("Passed", "Site", "Stage")
 
 
 def _unheard(time: float, what: str) -> None:
     """Decisions that nobody wants to know."""
+
+
+class Passed:
+    """Counts what has passed, so that something can happen at one byte however the stream is cut into chunks."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def split(self, data: bytes, place: int) -> tuple[bytes, bytes]:
+        """The bytes before a place, counted from the first byte that has ever come, and those from there on."""
+        cut = max(0, place - self.count)
+        self.count += len(data)
+        return data[:cut], data[cut:]
 
 
 class Site:
@@ -108,6 +123,10 @@ class Stage:
     def end(self, now: float) -> Iterable[Action]:
         """The source has finished sending. Comes once, and nothing after it."""
         return (Finish(),)
+
+    def abort(self, now: float) -> Iterable[Action]:
+        """The source was cut off (RST). Comes once, and nothing after it."""
+        return (Abort(),)
 
     def wake(self, now: float) -> Iterable[Action]:
         """It is `wake_at`. The line has set that to None already."""

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from ..transcript import Direction
     from ._fault import Entry, Plan
 
-__all__ = ("start",)
+__all__ = ("start", "teller", "untold")
 
 
-def _untold(decision: Decision) -> None:
+def untold(decision: Decision) -> None:
     """Decisions that nobody wants to know."""
 
 
@@ -31,7 +31,7 @@ def start(
     direction: Direction = "downstream",
     transport: Transport = "stream",
     opened: float = 0.0,
-    note: Callable[[Decision], None] = _untold,
+    note: Callable[[Decision], None] = untold,
 ) -> list[tuple[str, Callable[[], Stage]]]:
     """What a line needs to carry one direction of one connection through a plan: give it to `Line.set_stages`.
 
@@ -56,7 +56,8 @@ def start(
     for name, entry in plan.named():
         key = f"{name.partition('#')[0]} {entry.fault!r} {entry.trigger!r}"
         seen[key] += 1
-        if entry.fault.place != "line" or entry.direction not in (None, direction):
+        aim = entry.direction or entry.fault.usual_direction
+        if entry.fault.place != "line" or aim not in (None, direction):
             continue
         site = Site(
             seed,

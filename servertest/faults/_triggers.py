@@ -14,6 +14,7 @@ from ._seeds import derived_seed
 
 if TYPE_CHECKING:
     from .._support import Transport
+    from ._fault import Place
     from ._stage import Site
 
 __all__ = ("Numbers", "Trigger")
@@ -99,13 +100,17 @@ class Trigger:
                 raise UsageError(f"on: {name} is given twice: {self.given[name]!r} and {other.given[name]!r}")
         return Trigger(**self.given, **other.given)
 
-    def check(self, transport: Transport) -> None:
-        """Refuse what makes no sense on this transport.
+    def check(self, transport: Transport, place: Place = "line") -> None:
+        """Refuse what makes no sense on this transport, or in this place.
 
         Raises:
-            UsageError: It counts datagrams, and there are none.
+            UsageError: It counts datagrams where there are none, or bytes where none pass.
         """
-        if transport == "stream" and self.datagram is not None:
+        if place != "line":
+            for name in ("after_bytes", "pattern", "datagram"):
+                if name in self.given:
+                    raise UsageError(f"on: {name} is for faults of what passes; this one works on {place}")
+        elif transport == "stream" and self.datagram is not None:
             raise UsageError(
                 "on: datagram is for datagrams; a stream has only bytes: use after_bytes or pattern"
             )

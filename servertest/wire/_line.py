@@ -55,26 +55,18 @@ _ENDS: dict[type, Ended] = {Finish: FINISHED, Close: CLOSED, Abort: ABORTED}
 class _Section:
     """A stage and the queue behind it."""
 
-    __slots__ = ("_count", "_free_at", "_heap", "_last_due", "_queue", "key", "queued", "stage")
+    __slots__ = ("_count", "_free_at", "_heap", "_last_due", "_queue", "due", "key", "queued", "stage")
 
     def __init__(self, key: str, stage: Stage, *, ordered: bool) -> None:
         self.key = key
         self.stage = stage
         self.queued = 0
+        # When the next thing falls due, be it in the queue or in the stage; infinite for never.
+        self.due = inf
         self._queue: deque[tuple[float, Output]] = deque()
         self._heap: list[tuple[float, int, Output]] | None = None if ordered else []
         self._count = 0
         self._free_at = self._last_due = -inf
-
-    @property
-    def due(self) -> float:
-        """When the next thing falls due, be it in the queue or in the stage; infinite for never."""
-        if self._heap is None:
-            first = self._queue[0][0] if self._queue else inf
-        else:
-            first = self._heap[0][0] if self._heap else inf
-        wake_at = self.stage.wake_at
-        return first if wake_at is None or first <= wake_at else wake_at
 
     @property
     def full(self) -> bool:
@@ -84,12 +76,14 @@ class _Section:
         """Put what the stage asks for into the queue."""
         for action in actions:
             if isinstance(action, Send):
-                self._free_at = max(now, self._free_at) + action.takes
+                start = self._free_at if self._free_at > now else now
+                self._free_at = start = start + action.takes
                 self.queued += len(action.data)
-                self._put(self._free_at + action.after, action.data)
+                self._put(start + action.after, action.data)
             else:
                 # An end waits for what is still being transmitted.
                 self._put(max(now, self._free_at) + action.after, _ENDS[type(action)])
+        self._look()
 
     def pop(self, now: float) -> Output | None:
         """What is due from the queue, if anything is."""
@@ -103,6 +97,7 @@ class _Section:
             output = self._queue.popleft()[1]
         if isinstance(output, bytes):
             self.queued -= len(output)
+        self._look()
         return output
 
     def drain(self) -> Iterable[Output]:
@@ -115,8 +110,14 @@ class _Section:
             self._count += 1
             heapq.heappush(self._heap, (due, self._count, output))
         else:
-            self._last_due = due = max(due, self._last_due)
+            self._last_due = due = due if due > self._last_due else self._last_due
             self._queue.append((due, output))
+
+    def _look(self) -> None:
+        waiting = self._queue if self._heap is None else self._heap
+        first = waiting[0][0] if waiting else inf
+        wake_at = self.stage.wake_at
+        self.due = first if wake_at is None or first <= wake_at else wake_at
 
 
 StageMaker: TypeAlias = "Callable[[], Stage]"
@@ -146,7 +147,7 @@ class Line:
 
     @property
     def ended(self) -> Ended | None:
-        """How the line has ended; None while it carries."""
+        """How the line has ended; None while it carries. After `FINISHED` the connection may still be closed or aborted."""
         return self._ended
 
     @property
@@ -166,8 +167,11 @@ class Line:
 
     @property
     def due(self) -> float | None:
-        """When `take` has to be called next, if nothing is put in before."""
-        if self._ended:
+        """When `take` has to be called next, if nothing is put in before.
+
+        A line that has finished may still have something to do: a fault can cut off a connection that is closed half.
+        """
+        if self._over:
             return None
         first = min((section.due for section in self._sections), default=inf)
         return None if first == inf else first
@@ -195,7 +199,7 @@ class Line:
     def abort(self, now: float) -> None:
         """The source was cut off (RST). What is on its way arrives first, as it would from a real network."""
         self._advance(now)
-        if not self._ended:
+        if not self._over:
             self._finished = True
             self._feed(0, ABORTED, now)
             self._advance(now)
@@ -257,28 +261,34 @@ class Line:
             section.add(section.stage.end(now), now)
         elif isinstance(output, bytes):
             section.add(section.stage.data(output, now), now)
+        elif output is ABORTED:
+            section.add(section.stage.abort(now), now)
         else:
-            # A cut-off connection is cut off for every stage behind; it comes in its turn.
-            section.add((Abort() if output is ABORTED else Close(),), now)
+            # What one fault has closed is closed for every stage behind; it comes in its turn.
+            section.add((Close(),), now)
+
+    @property
+    def _over(self) -> bool:
+        return self._ended is not None and self._ended is not FINISHED
 
     def _come_out(self, output: Output) -> None:
-        if self._ended:
-            return
-        self._out.append(output)
-        if isinstance(output, Ended):
-            self._ended = output
+        if self._ended is None or (self._ended is FINISHED and (output is CLOSED or output is ABORTED)):
+            self._out.append(output)
+            if isinstance(output, Ended):
+                self._ended = output
 
     def _advance(self, now: float) -> None:
         """Let everything happen that is due by now, in the order of the times at which it is due."""
-        while not self._ended:
+        sections = self._sections
+        while sections and not self._over:
             first, position = inf, -1
-            for index, section in enumerate(self._sections):
+            for index, section in enumerate(sections):
                 # Of two things due at once the one further on goes first, to make way.
-                if (due := section.due) <= first and due != inf:
-                    first, position = due, index
-            if first > now:
+                if section.due <= first:
+                    first, position = section.due, index
+            if first > now or first == inf:
                 return
-            section = self._sections[position]
+            section = sections[position]
             output = section.pop(first)
             if output is not None:
                 self._feed(position + 1, output, first)

@@ -1,0 +1,165 @@
+"""From a plan to what goes wrong in the calls of one socket, or of one listener."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ._calls import PASS, Calls, Verdict
+from ._stage import Site
+from ._start import teller, untold
+
+if TYPE_CHECKING:
+    from .._support import Transport
+    from ..transcript import Direction
+    from ._fault import Entry, Plan
+    from ._trace import Decision
+
+__all__ = ("start_calls", "start_listener")
+
+
+def start_calls(
+    plan: Plan,
+    *,
+    seed: int | str = 0,
+    connection: int = 1,
+    receives: Direction = "downstream",
+    transport: Transport = "stream",
+    opened: float = 0.0,
+    note: Callable[[Decision], None] = untold,
+) -> Calls:
+    """What has to be asked before each call on a socket. The strictest verdict of all faults counts.
+
+    A fault that is aimed the way in which the socket receives works on ``recv`` alone; aimed the other way, on ``send``.
+
+    Args:
+        plan: The faults; those of other places are left out.
+        seed: The seed of the run.
+        connection: The connection's number, from 1.
+        receives: What the socket receives: "downstream" at a client, "upstream" at a server.
+        transport: "stream" or "datagram".
+        opened: When the connection was made.
+        note: Is told each decision.
+
+    Raises:
+        UsageError: A fault is for the other transport.
+    """
+    plan.check(transport)
+    faults: list[Calls] = []
+    for name, entry in plan.named():
+        if entry.fault.place != "calls":
+            continue
+        site = Site(
+            seed,
+            name,
+            connection=connection,
+            direction=entry.direction or receives,
+            transport=transport,
+            opened=opened,
+            note=teller(note, connection, entry.direction or receives, name),
+        )
+        if entry.trigger is None or entry.trigger.meets(site):
+            faults.append(_aimed(entry, site, receives))
+    return _Together(faults)
+
+
+def start_listener(
+    plan: Plan,
+    *,
+    seed: int | str = 0,
+    transport: Transport = "stream",
+    opened: float = 0.0,
+    note: Callable[[Decision], None] = untold,
+) -> Calls:
+    """What has to be asked by a listener: before it listens, before each ``accept`` for which somebody has come, and before each
+    thread or fork that shall serve. What is accepted next is connection 1, 2, ... for triggers; a call that fails counts.
+
+    Args:
+        plan: The faults; those of other places are left out.
+        seed: The seed of the run.
+        transport: "stream" or "datagram".
+        opened: When the listener began.
+        note: Is told each decision.
+
+    Raises:
+        UsageError: A fault is for the other transport.
+    """
+    plan.check(transport)
+    faults: list[Calls] = [
+        _Numbered(entry, Site(seed, name, direction="upstream", transport=transport, opened=opened), note)
+        for name, entry in plan.named()
+        if entry.fault.place == "listener"
+    ]
+    return _Together(faults)
+
+
+def _aimed(entry: Entry, site: Site, receives: Direction) -> Calls:
+    calls = entry.fault.calls(site)
+    if entry.trigger is not None and entry.trigger.between is not None:
+        calls = _Timed(calls, site.opened, entry.trigger.between)
+    if entry.direction is not None:
+        calls = _OneWay(calls, "recv" if entry.direction == receives else "send")
+    return calls
+
+
+class _OneWay(Calls):
+    def __init__(self, calls: Calls, call: str) -> None:
+        self._calls = calls
+        self._call = call
+
+    def before(self, call: str, size: int, now: float) -> Verdict:
+        return self._calls.before(call, size, now) if call == self._call else PASS
+
+
+class _Timed(Calls):
+    def __init__(self, calls: Calls, opened: float, between: tuple[float, float]) -> None:
+        self._calls = calls
+        self._start, self._stop = (opened + time for time in between)
+
+    def before(self, call: str, size: int, now: float) -> Verdict:
+        return self._calls.before(call, size, now) if self._start <= now < self._stop else PASS
+
+
+class _Numbered(Calls):
+    """Counts connections for a fault's trigger; the fault's own count goes over those that the trigger lets it see."""
+
+    def __init__(self, entry: Entry, site: Site, note: Callable[[Decision], None]) -> None:
+        self._trigger = entry.trigger
+        self._site = site
+        self._site.connection = 0
+        self._site.note = self._tell
+        self._note = note
+        self._calls = entry.fault.calls(site)
+        if self._trigger is not None and self._trigger.between is not None:
+            self._calls = _Timed(self._calls, site.opened, self._trigger.between)
+        self._meets = True
+
+    def before(self, call: str, size: int, now: float) -> Verdict:
+        if call == "accept":
+            self._site.connection += 1
+            self._meets = self._trigger is None or self._trigger.meets(self._site)
+        return self._calls.before(call, size, now) if self._meets else PASS
+
+    def _tell(self, time: float, what: str) -> None:
+        site = self._site
+        teller(self._note, site.connection, site.direction, site.fault)(time, what)
+
+
+class _Together(Calls):
+    """Asks all faults, so that each counts every call."""
+
+    def __init__(self, faults: list[Calls]) -> None:
+        self._faults = faults
+
+    def __bool__(self) -> bool:
+        return bool(self._faults)
+
+    def before(self, call: str, size: int, now: float) -> Verdict:
+        verdicts = [fault.before(call, size, now) for fault in self._faults]
+        errors = [verdict.error for verdict in verdicts if verdict.error]
+        limits = [verdict.limit for verdict in verdicts if verdict.limit is not None]
+        return Verdict(
+            error=errors[0] if errors else None,
+            limit=min(limits, default=None),
+            delay=max((verdict.delay for verdict in verdicts), default=0.0),
+        )
