@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from ..faults import Decision, Faults
     from ..transcript import Recorder
+    from ._relay_passage import Passage
     from ._relay_poller import Watched
 
 __all__ = ("Relay", "untold")
@@ -83,7 +84,7 @@ class Relay:
         self.room = memoryview(bytearray(_ROOM))
         self.small_room = self.room[:_SMALL_ROOM]
         self._watched: dict[int, Watched] = {}
-        self._connections: dict[int, RelayedConnection | RelayedPeer] = {}
+        self._connections: dict[int, Passage] = {}
         self._timers: list[tuple[float, int, Timed]] = []
         self._timer_number = itertools.count()
         self._again: deque[Any] = deque()
@@ -270,19 +271,16 @@ class Relay:
     # -- for what it carries, in its own thread
 
     def watch(self, fd: int, watched: Watched) -> None:
-        """Tell this of the readiness of that descriptor from now on."""
+        """Tell this of the readiness of that descriptor from now on, instead of who was told before."""
+        watch = self._poller.replace if fd in self._watched else self._poller.watch
         self._watched[fd] = watched
-        self._poller.watch(fd, watched)
+        watch(fd, watched)
 
     def unwatch(self, fd: int, watched: Watched) -> None:
         """Do not tell of it any more. Before it is closed or after: then its number may be somebody else's already."""
         if self._watched.get(fd) is watched:
             del self._watched[fd]
             self._poller.forget(fd)
-
-    def take_over(self, fd: int, watched: Watched) -> None:
-        """From now on this is told of a descriptor that is watched already."""
-        self._watched[fd] = watched
 
     def call_at(self, when: float, timed: Timed) -> None:
         """Call `timed.due` at that time of `time.monotonic`, or before if it is to be called before anyway."""
@@ -294,20 +292,17 @@ class Relay:
         """Call `flow.pump` in the next turn."""
         self._again.append(flow)
 
-    def add(self, connection: RelayedConnection | RelayedPeer) -> None:
+    def add(self, connection: Passage) -> None:
         """Carry this connection, or this peer's datagrams."""
         self._connections[id(connection)] = connection
-        for leg in connection.legs:
-            if leg.fd in self._watched:
-                self.take_over(leg.fd, leg)
-            else:
-                self.watch(leg.fd, leg)
+        for fd, watched in connection.watched:
+            self.watch(fd, watched)
 
-    def forget(self, connection: RelayedConnection | RelayedPeer) -> None:
+    def forget(self, connection: Passage) -> None:
         """This has ended."""
         self._connections.pop(id(connection), None)
-        for leg in connection.legs:
-            self.unwatch(leg.fd, leg)
+        for fd, watched in connection.watched:
+            self.unwatch(fd, watched)
 
     # -- the loop
 

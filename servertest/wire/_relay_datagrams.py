@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections import deque
 from collections.abc import Callable, Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..faults import start
+from .._support import format_address
 from ._line import Ended, Line
+from ._relay_passage import End, Passage, Tell
 from ._relay_poller import ENDED, READABLE, WRITABLE
 
 if TYPE_CHECKING:
@@ -17,12 +19,9 @@ if TYPE_CHECKING:
     from ..transcript import Direction, Recorder
     from ._line import StageMaker
     from ._relay import Relay
-    from ._relay_connection import End, Tell
+    from ._relay_poller import Watched
 
-__all__ = ("LARGEST", "DatagramEnd", "DatagramFlow", "RelayedPeer")
-
-LARGEST = 1 << 18
-"""Bytes of the largest datagram: Unix sockets carry more than UDP's 65,507, by default up to about 200 KiB."""
+__all__ = ("DatagramEnd", "DatagramFlow", "RelayedPeer")
 
 #: Datagrams read in one go, so that one busy peer does not keep the others waiting.
 _TURN = 64
@@ -40,7 +39,8 @@ class DatagramEnd:
         sock: The socket. The end owns it, unless it is shared.
         recorder: Where its datagrams are written down; None for nowhere.
         peer: The address by which the record knows the conversation.
-        address: Where to send with a shared socket; None for a socket of its own.
+        address: Where to send with a shared socket; None if nothing can be sent there.
+        shared: Whether the socket serves other peers as well, and belongs to somebody else.
 
     Attributes:
         incoming: The direction that reads from it.
@@ -55,6 +55,7 @@ class DatagramEnd:
         "peer",
         "readable",
         "recorder",
+        "shared",
         "sock",
         "writable",
     )
@@ -63,21 +64,23 @@ class DatagramEnd:
     outgoing: DatagramFlow
 
     def __init__(
-        self, sock: socket.socket, recorder: Recorder | None, peer: Any, address: Any = None
+        self,
+        sock: socket.socket,
+        recorder: Recorder | None,
+        peer: Any,
+        *,
+        shared: bool = False,
+        address: Any = None,
     ) -> None:
         sock.setblocking(False)
         self.sock = sock
         self.fd = sock.fileno()
         self.recorder = recorder
         self.peer = peer
+        self.shared = shared
         self.address = address
         self.readable = False
         self.writable = True
-
-    @property
-    def shared(self) -> bool:
-        """Whether the socket serves other peers as well."""
-        return self.address is not None
 
     def ready(self, events: int) -> None:
         """The socket, which is this end's own, has become ready."""
@@ -95,10 +98,12 @@ class DatagramEnd:
 
     def send(self, data: bytes) -> None:
         """Send a datagram; raises what the system does."""
-        if self.address is None:
+        if not self.shared:
             self.sock.send(data)
-        else:
+        elif self.address:
             self.sock.sendto(data, self.address)
+        else:
+            raise OSError(errno.EDESTADDRREQ, "it was sent from a socket without a name")
 
     def record(self, direction: Direction, data: bytes) -> None:
         """Write down that a datagram passed here."""
@@ -163,7 +168,7 @@ class DatagramFlow:
 
     def pump(self) -> None:
         """Carry what the source, which has a socket of its own, has."""
-        source = self.source
+        source, room = self.source, self.connection.relay.room
         turns = _TURN
         while source.readable and not source.shared and self.connection.end is None and not self.full:
             if not turns:
@@ -171,13 +176,13 @@ class DatagramFlow:
                 return
             turns -= 1
             try:
-                data = source.sock.recv(LARGEST)
+                size = source.sock.recv_into(room)
             except _WAIT:
                 source.readable = False
             except OSError as error:
                 self.connection.unreachable(source, error)
             else:
-                self.put(data)
+                self.put(bytes(room[:size]))
 
     def put(self, data: bytes) -> None:
         """A datagram has come."""
@@ -258,39 +263,19 @@ class DatagramFlow:
         self.pump()
 
 
-class RelayedPeer:
+class RelayedPeer(Passage):
     """Two ends of datagrams, and the two directions between them. Made by `Relay.join_datagrams`.
 
-    Its methods are for the relay's thread; what it says may be read from any.
-
     Attributes:
-        number: Its number, from 1: part of what faults draw their random numbers from.
         client: The end towards the client.
         server: The end towards the server.
         upstream: From client to server.
         downstream: From server to client.
-        opened: When it was made, on the clock of `time.monotonic`.
-        ended: When it ended; None while it lives.
-        end: How; None while it lives.
-        error: What a fault or a trigger raised, if that is what ended it.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_on_end",
-        "_seed",
-        "_tell",
-        "client",
-        "downstream",
-        "end",
-        "ended",
-        "error",
-        "number",
-        "opened",
-        "relay",
-        "server",
-        "upstream",
-    )
+    __slots__ = ("client", "downstream", "server", "upstream")
+
+    transport: ClassVar = "datagram"
 
     def __init__(
         self,
@@ -303,90 +288,50 @@ class RelayedPeer:
         tell: Tell,
         on_end: Callable[[Any], object] | None,
     ) -> None:
-        self.relay = relay
-        self.number = number
+        super().__init__(relay, seed=seed, number=number, tell=tell, on_end=on_end)
         self.client = client
         self.server = server
-        self.opened = monotonic()
         self.upstream = DatagramFlow(self, "upstream", client, server)
         self.downstream = DatagramFlow(self, "downstream", server, client)
-        self.ended: float | None = None
-        self.end: End | None = None
-        self.error: Exception | None = None
-        self._seed = seed
-        self._tell = tell
-        self._on_end = on_end
-
-    def __repr__(self) -> str:
-        return f"<RelayedPeer {self.number}: {self.end or 'open'}>"
 
     @property
-    def flows(self) -> tuple[DatagramFlow, DatagramFlow]:
+    def directions(self) -> tuple[DatagramFlow, DatagramFlow]:
         """Both directions."""
         return self.upstream, self.downstream
 
     @property
-    def legs(self) -> list[DatagramEnd]:
-        """The ends with sockets of their own."""
-        return [end for end in (self.client, self.server) if not end.shared]
+    def watched(self) -> list[tuple[int, Watched]]:
+        """See `Passage.watched`. A socket that serves other peers as well is watched by whoever owns it."""
+        return [(end.fd, end) for end in (self.client, self.server) if not end.shared]
+
+    @property
+    def last(self) -> float:
+        """When the last datagram came from either side."""
+        return max(self.upstream.last, self.downstream.last)
 
     def begin(self, plans: Mapping[str, Plan]) -> None:
         """Carry from now on, through these faults."""
-        for key, faults in plans.items():
-            self.add_faults(key, faults)
-        for flow in self.flows:
+        self._begin_faults(plans)
+        for flow in self.directions:
             flow.source.readable = True
             flow.pump()
-
-    def add_faults(self, key: str, faults: Plan) -> None:
-        """Let these faults be at work from now on, behind those that are.
-
-        Args:
-            key: What to remove them by.
-            faults: The faults.
-        """
-        for flow in self.flows if self.end is None else ():
-            started = start(
-                faults,
-                seed=self._seed,
-                connection=self.number,
-                direction=flow.direction,
-                transport="datagram",
-                opened=self.opened,
-                note=self._tell,
-            )
-            if started:
-                stages = dict(flow.stages)
-                stages.update((f"{key}\0{name}", make) for name, make in started)
-                flow.change(stages, monotonic())
-
-    def remove_faults(self, key: str) -> None:
-        """Take these faults away; what they held goes on at once."""
-        for flow in self.flows if self.end is None else ():
-            stages = {name: make for name, make in flow.stages.items() if name.partition("\0")[0] != key}
-            if len(stages) < len(flow.stages):
-                flow.change(stages, monotonic())
 
     def unreachable(self, end: DatagramEnd, error: OSError) -> None:
         """The system says that an end cannot be reached, now or for the datagram sent before."""
         if end.recorder is not None:
-            end.recorder.note(0, f"a datagram was lost: {error}")
+            end.recorder.note(0, f"a datagram to {format_address(end.peer)} was lost: {error}")
 
     def close(self, how: End = "finished") -> None:
         """Forget the peer; what is on its way is lost."""
         if self.end is not None:
             return
-        self.end = how
-        self.ended = monotonic()
-        for flow in self.flows:
+        for flow in self.directions:
             flow.line = None
             flow.stages = {}
             flow.pending.clear()
-        self.relay.forget(self)
-        for leg in self.legs:
-            leg.close()
-        if self._on_end is not None:
-            self._on_end(self)
+        self._over(how)
+        self.client.close()
+        self.server.close()
 
     def force(self) -> None:
         """End it, since the relay ends."""
@@ -394,10 +339,4 @@ class RelayedPeer:
 
     def reset(self) -> None:
         """End it at once."""
-        self.close("reset")
-
-    def fail(self, error: Exception) -> None:
-        """Something has raised that should not: end it, and keep the error."""
-        self.error = error
-        self.relay.errors.append(error)
         self.close("reset")

@@ -92,29 +92,40 @@ class Leg:
         """Give the peer FIN."""
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_WR)
-            if self.recorder is not None:
-                self.recorder.half_close(self.number, "server" if self.peer == "client" else "client")
+            self._record_finished()
 
     def close(self, how: CloseKind = "fin") -> None:
         """Close it in order. What the peer has sent is discarded first: left unread it would make a RST of the FIN."""
         if self.sock.fileno() < 0:
             return
         with contextlib.suppress(OSError):
-            while self.sock.recv_into(_SCRAP):
+            while self._discard(_SCRAP):
                 pass
         self.sock.close()
-        self._record_close("server" if self.peer == "client" else "client", how)
+        self._record_close(self.us, how)
 
     def reset(self) -> None:
         """Cut it off: the peer gets RST."""
         if self.sock.fileno() < 0:
             return
         hard_reset(self.sock)
-        self._record_close("server" if self.peer == "client" else "client", "rst")
+        self._record_close(self.us, "rst")
 
     def was_cut_off(self, how: CloseKind) -> None:
         """The peer has reset the connection, or the system has given it up."""
         self._record_close(None if how == "timeout" else self.peer, how)
+
+    @property
+    def us(self) -> Side:
+        """Whose part the relay plays here."""
+        return "server" if self.peer == "client" else "client"
+
+    def _discard(self, room: memoryview) -> int:
+        return self.sock.recv_into(room)
+
+    def _record_finished(self) -> None:
+        if self.recorder is not None:
+            self.recorder.half_close(self.number, self.us)
 
     def _record_close(self, by: Side | None, how: CloseKind) -> None:
         if self.recorder is not None:

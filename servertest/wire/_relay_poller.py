@@ -39,7 +39,10 @@ class Poller(Protocol):
     """Watches descriptors."""
 
     def watch(self, fd: int, watched: Watched) -> None:
-        """Tell of this descriptor from now on."""
+        """Tell of this descriptor from now on, which was not watched."""
+
+    def replace(self, fd: int, watched: Watched) -> None:
+        """Tell of a descriptor that is watched already, for somebody else from now on."""
 
     def forget(self, fd: int) -> None:
         """Do not tell of it any more. It may be closed before or after."""
@@ -74,6 +77,9 @@ class EpollPoller:
         """See `Poller.watch`."""
         self._epoll.register(fd, select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET)
 
+    def replace(self, fd: int, watched: Watched) -> None:
+        """See `Poller.replace`. The system does not know who is told."""
+
     def forget(self, fd: int) -> None:
         """See `Poller.forget`. The system forgets it when it is closed."""
 
@@ -106,6 +112,10 @@ class SelectPoller:
 
     def watch(self, fd: int, watched: Watched) -> None:
         """See `Poller.watch`."""
+        self._watched[fd] = watched
+
+    def replace(self, fd: int, watched: Watched) -> None:
+        """See `Poller.replace`."""
         self._watched[fd] = watched
 
     def forget(self, fd: int) -> None:
