@@ -5,6 +5,8 @@ unexport PYTHONDONTWRITEBYTECODE
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# As many processes as there are cores, four at most: what waits for a deadline must not wait for a core.
+PYTEST := $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4
 
 .PHONY: demo test check coverage bench docs clean
 
@@ -16,16 +18,13 @@ demo: $(STAMP)            ## the main job: check the standard library's own HTTP
 	else exit $$status; fi
 
 test: $(STAMP)            ## run the tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: $(STAMP)           ## lint, types, layers
 	$(BIN)/python -m pytest -m quality tests/meta
 
 coverage: $(STAMP)        ## run the tests and show which branches they take
-	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest -q
-	$(BIN)/python -m coverage combine --quiet
-	$(BIN)/python -m coverage report
+	$(PYTEST) --cov --cov-branch --cov-report=term
 
 bench: $(STAMP)           ## print the table of ratios to the standard module and to peers
 	$(BIN)/python -m tests.bench
