@@ -24,6 +24,7 @@ from ._listener_faults import *
 from ._loss import *
 from ._presets import *
 from ._reorder import *
+from ._repeatable import *
 from ._reset_peer import *
 from ._seeds import *
 from ._slicer import *
@@ -37,6 +38,7 @@ from ._truncate_datagram import *
 
 __all__ = (
     "PASS",
+    "PRESETS",
     "Abort",
     "AcceptError",
     "Action",
@@ -77,6 +79,7 @@ __all__ = (
     "Passed",
     "Place",
     "Plan",
+    "Preset",
     "RandomDataThenClose",
     "Refuse",
     "Reorder",
@@ -98,8 +101,10 @@ __all__ = (
     "Truncate",
     "TruncateDatagram",
     "Verdict",
+    "check_repeatable",
     "derived_seed",
     "downstream",
+    "first_difference_of",
     "plan",
     "presets",
     "registry",

@@ -137,14 +137,14 @@ class _Reader:
         if name == "preset" and self._take(":"):
             start = self._at
             name = self._name("the name of a preset")
-            if name not in presets():
+            if _preset(name) not in presets():
                 self._unknown("preset", name, presets(), start)
         kind = registry.get(name)
         if kind is not None:
             return Plan.of(self._arguments(kind, start))
-        if name not in presets():
+        if _preset(name) not in presets():
             self._unknown("fault", name, [*registry, *presets()], start)
-        return presets()[name]
+        return presets()[_preset(name)]
 
     def _arguments(self, kind: type[Fault], start: int) -> Fault:
         rules = {parameter.name: parameter.rule for parameter in kind.parameters()}
@@ -335,6 +335,11 @@ class _Reader:
         at = self._at if at is None else at
         line = re.sub(r"\s", " ", self._text)
         raise UsageError(f"faults, at character {at + 1}: {problem}\n  {line}\n  {' ' * at}^") from None
+
+
+def _preset(name: str) -> str:
+    """As presets are called: networks are written 3G, 3g, lossy-wifi ..."""
+    return name.lower().replace("-", "_")
 
 
 def written(plan: Plan) -> str:

@@ -50,11 +50,16 @@ class Trace:
 
     Args:
         limit: How many decisions are kept: the first ones, since a run that differs differs from there on.
+        seed: The seed of the run, if it is known.
+
+    Attributes:
+        seed: The same.
     """
 
-    def __init__(self, limit: int = 10_000) -> None:
+    def __init__(self, limit: int = 10_000, *, seed: int | str | None = None) -> None:
         if limit < 0:
             raise UsageError(f"Trace: limit is how many decisions are kept, from 0 on, not {limit!r}")
+        self.seed = seed
         self._limit = limit
         self._lock = threading.Lock()
         self._decisions: list[Decision] = []
@@ -104,13 +109,13 @@ class Trace:
             self._counts.clear()
 
     def dump(self, path: str | Path) -> None:
-        """Write the decisions to a file, one JSON object a line; the last line has the counts."""
+        """Write the decisions to a file, one JSON object a line; the last line has counts and seed."""
         Path(path).write_text("".join(f"{line}\n" for line in self._lines()), encoding="utf-8")
 
     def _lines(self) -> Iterable[str]:
         for decision in self.decisions:
             yield json.dumps(asdict(decision))
-        yield json.dumps({"counts": self.counts, "limit": self._limit})
+        yield json.dumps({"counts": self.counts, "limit": self._limit, "seed": self.seed})
 
     @classmethod
     def load(cls, path: str | Path) -> Trace:
@@ -131,5 +136,6 @@ class Trace:
         if "counts" in record:
             self._counts = Counter(record["counts"])
             self._limit = int(record["limit"])
+            self.seed = record["seed"]
         else:
             self.add(Decision(**record))
