@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._support import HandlerFailed, StillRunning
 from ..launch import AsyncioTarget, FactoryTarget, FunctionTarget, Running, WsgiTarget, launch
+from ..launch._launch import check_keywords
 
 if TYPE_CHECKING:
     import os
@@ -50,6 +51,7 @@ class Serve:
         Returns:
             The server, running. It is stopped when the fixture ends, unless the test has done so.
         """
+        check_keywords("serve", target, arguments, options)
         options.setdefault("timeout", self._timeout)
         if self._kind is not None:
             options.setdefault("kind", self._kind)

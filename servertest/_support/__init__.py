@@ -5,6 +5,7 @@ from ._binding import *
 from ._bytes import *
 from ._deadline import *
 from ._errors import *
+from ._keywords import *
 from ._paths import *
 
 __all__ = (
@@ -27,9 +28,11 @@ __all__ = (
     "SocketDirectory",
     "StillRunning",
     "Transport",
+    "UnknownKeyword",
     "UsageError",
     "bound_socket",
     "byte_diff",
+    "check_pair",
     "check_path",
     "count_bytes",
     "family_of",
@@ -40,6 +43,8 @@ __all__ = (
     "parse_address",
     "path_limit",
     "preview",
+    "refuse_unknown_keywords",
     "refused_address",
+    "suggests_keywords",
     "what_came",
 )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ._addresses import Address
 
-__all__ = ("Family", "Transport", "bound_socket", "hard_reset", "have_ipv6", "refused_address")
+__all__ = ("Family", "Transport", "bound_socket", "check_pair", "hard_reset", "have_ipv6", "refused_address")
 
 Transport: TypeAlias = Literal["stream", "datagram"]
 Family: TypeAlias = Literal["inet", "inet6", "dual", "unix", "abstract"]
@@ -186,12 +186,27 @@ def _span_both(sock: socket.socket) -> None:
 def _place(family: str, address: Address | None, directory: SocketDirectory | None) -> Address:
     if family in _LOOPBACK:
         place = _LOOPBACK[family] if address is None else address
-        if not isinstance(place, tuple):
-            raise AddressError(f"an {family} address is a (host, port) pair, not {place!r}")
+        check_pair(place, family)
         return place
     if isinstance(address, tuple):
         raise AddressError(f"a Unix address is a path or a name, not {address!r}")
     return _abstract_name(address) if family == "abstract" else _unix_path(address, directory)
+
+
+def check_pair(place: object, family: str = "inet") -> None:
+    """Make sure that this is an address for IPv4 or IPv6.
+
+    Raises:
+        AddressError: It is no pair, or its port is none.
+    """
+    longest = 2 if family == "inet" else 4
+    if not isinstance(place, tuple) or not 2 <= len(place) <= longest or not isinstance(place[0], str):
+        raise AddressError(f"an {family} address is a (host, port) pair, not {place!r}")
+    port = place[1]
+    if not isinstance(port, int) or not 0 <= port <= 65535:
+        raise AddressError(
+            f"{place!r}: the port is a number from 0 to 65535, and 0 means a free one; not {port!r}"
+        )
 
 
 def _abstract_name(address: str | bytes | None) -> str | bytes:
@@ -234,6 +249,18 @@ def _explain(error: OSError, place: Address, transport: str) -> OSError | Addres
     if error.errno == errno.EADDRINUSE:
         remedy = "take port 0" if isinstance(place, tuple) else "remove it, or take another one"
         return AddressInUse(f"the {transport} address {shown} is in use: {remedy}")
+    if isinstance(place, str | bytes) and error.errno in (
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EACCES,
+        errno.EROFS,
+    ):
+        return AddressError(
+            f"{shown} cannot be made: {error.strerror}; make its directory first, take another one, or leave the "
+            "address out to get a short temporary path"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return AddressError(f"{shown} needs a privilege: ports below 1024 do; take port 0 to get a free one")
     if error.errno == errno.EADDRNOTAVAIL:
         return AddressError(f"{shown} is no address of this machine")
     if isinstance(error, socket.gaierror):

@@ -26,6 +26,7 @@ __all__ = (
     "RemoteError",
     "ServertestError",
     "StillRunning",
+    "UnknownKeyword",
     "UsageError",
 )
 
@@ -36,6 +37,10 @@ class ServertestError(Exception):
 
 class UsageError(ServertestError, ValueError):
     """The caller asked for something that cannot be; the message says what to do instead."""
+
+
+class UnknownKeyword(UsageError, TypeError):
+    """A function was given a keyword that it does not know; the message names the one that was probably meant."""
 
 
 class AddressError(UsageError):

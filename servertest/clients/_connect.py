@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from .._support import UsageError
+from .._support import UsageError, refuse_unknown_keywords
 from ._async_datagram import AsyncDatagramClient
 from ._async_stream import AsyncStreamClient
 from ._datagram import DatagramClient
@@ -29,10 +29,13 @@ def connect(
 
     Raises:
         UsageError: The transport is neither ``"stream"`` nor ``"datagram"``.
+        UnknownKeyword: An option that this transport's client does not have.
     """
     if transport == "stream":
+        _check("connect", StreamClient.connect, options)
         return StreamClient.connect(address, **options)
     if transport == "datagram":
+        _check("connect", DatagramClient.connect, options)
         return DatagramClient.connect(address, **options)
     raise _unknown(transport)
 
@@ -54,10 +57,16 @@ async def connect_async(
 ) -> AsyncStreamClient | AsyncDatagramClient:
     """As `connect`, for asyncio."""
     if transport == "stream":
+        _check("connect_async", AsyncStreamClient.connect, options)
         return await AsyncStreamClient.connect(address, **options)
     if transport == "datagram":
+        _check("connect_async", AsyncDatagramClient.connect, options)
         return await AsyncDatagramClient.connect(address, **options)
     raise _unknown(transport)
+
+
+def _check(name: str, method: Any, options: dict[str, Any]) -> None:
+    refuse_unknown_keywords(name, options, method.__func__.__kwdefaults__)
 
 
 def _unknown(transport: object) -> UsageError:

@@ -35,10 +35,12 @@ class TlsSession:
         ragged_eof: Whether the connection ended without the peer's ``close_notify``.
 
     Raises:
-        UsageError: The context checks names, and there is none to check.
+        UsageError: It is no context; or it checks names, and there is none to check.
     """
 
     def __init__(self, context: ssl.SSLContext, server_hostname: str | None) -> None:
+        if not hasattr(context, "wrap_bio"):
+            raise UsageError(f"tls= is an ssl.SSLContext, not {context!r}")
         if context.check_hostname and not server_hostname:
             raise UsageError(
                 "this context checks the server's name: give server_hostname=, or set check_hostname off"

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, TypeAlias, overload
+from typing import Any, Self, TypeAlias, overload
 
-from .._support import DEFAULT_TIMEOUT, Deadline, Mismatch, RemoteError
+from .._support import DEFAULT_TIMEOUT, Deadline, Mismatch, RemoteError, UsageError
 from ..transcript import describe_error
 
 __all__ = ("Errors", "ExpectedError", "HandlerError")
@@ -71,6 +71,7 @@ class Errors(Sequence[HandlerError]):
 
     def __init__(self) -> None:
         self._errors: list[HandlerError] = []
+        self._expected: list[ExpectedError] = []
         self._changed = threading.Condition(threading.RLock())
 
     def __repr__(self) -> str:
@@ -90,8 +91,12 @@ class Errors(Sequence[HandlerError]):
         return self._errors[index]
 
     def add(self, error: HandlerError) -> None:
-        """Take an error in."""
+        """Take an error in, unless somebody has claimed it beforehand."""
         with self._changed:
+            for expected in self._expected:
+                if expected.standing and expected.wants(error):
+                    self._expected.remove(expected)
+                    return
             self._errors.append(error)
             self._changed.notify_all()
 
@@ -120,19 +125,48 @@ class Errors(Sequence[HandlerError]):
             errors, self._errors = self._errors, []
             return errors
 
-    def claim(self, wanted: Callable[[HandlerError], bool], deadline: Deadline) -> HandlerError | None:
-        """Claim the first error that is wanted; None if none comes in time."""
+    def expect(self, expected: ExpectedError) -> list[HandlerError]:
+        """Know of a block that waits for an error; returns those that were here before it."""
         with self._changed:
-            self._wait(lambda: any(map(wanted, self._errors)), deadline)
-            found = next(filter(wanted, self._errors), None)
+            self._expected.append(expected)
+            return list(self._errors)
+
+    def claim(self, expected: ExpectedError, deadline: Deadline) -> HandlerError | None:
+        """Claim the first error that is wanted.
+
+        Returns:
+            The error; None if none comes in time, or if one has come that nobody wants.
+        """
+        with self._changed:
+            self._wait(
+                lambda: any(map(expected.wants, self._errors)) or self.unexpected(expected) != [], deadline
+            )
+            found = next(filter(expected.wants, self._errors), None)
             if found is not None:
                 # By identity: two exceptions may well be equal in all that is compared.
                 self._errors = [error for error in self._errors if error is not found]
+            if found is not None or not expected.standing:
+                self._expected.remove(expected)
             return found
+
+    def unexpected(self, expected: ExpectedError) -> list[HandlerError]:
+        """The errors that have come since a block began, and that no block wants."""
+        before = set(map(id, expected.before))
+        return [
+            error
+            for error in self._errors
+            if id(error) not in before and not any(one.wants(error) for one in self._expected)
+        ]
 
     def _wait(self, met: Callable[[], bool], deadline: Deadline) -> None:
         while not met() and not deadline.expired:
             self._changed.wait(deadline.remaining())
+
+
+def _check_types(types: Any) -> None:
+    for one in types if isinstance(types, tuple) else (types,):
+        if not (isinstance(one, type) and issubclass(one, BaseException)):
+            raise UsageError(f"expects_error() takes a class of exceptions, or a tuple of them, not {one!r}")
 
 
 class ExpectedError:
@@ -143,29 +177,48 @@ class ExpectedError:
 
     Attributes:
         error: The error that was claimed, once the block has ended.
+        standing: Whether the block has failed before its error came: the error is claimed whenever it comes.
+        before: What had come and was not claimed when the block began.
     """
 
     def __init__(
-        self, errors: Errors, types: ErrorTypes, match: str | re.Pattern[str] | None, timeout: float
+        self,
+        errors: Errors,
+        types: ErrorTypes,
+        match: str | re.Pattern[str] | None,
+        timeout: float,
+        catch_up: Callable[[], object] = lambda: None,
     ) -> None:
+        _check_types(types)
         self._errors = errors
         self._types = types
         self._match = match
         self._timeout = timeout
+        self._catch_up = catch_up
         self.error: HandlerError | None = None
+        self.standing = False
+        self.before: list[HandlerError] = []
+
+    def wants(self, error: HandlerError) -> bool:
+        """Whether it is one of those that the block waits for."""
+        return error.is_a(self._types, self._match)
 
     def __enter__(self) -> Self:
+        self.before = self._errors.expect(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._catch_up()
         if error is not None:
+            self.standing = True
+            self.error = self._errors.claim(self, Deadline(0, "an expected error at the server"))
             return
         deadline = Deadline(self._timeout, "an expected error at the server")
-        self.error = self._errors.claim(lambda one: one.is_a(self._types, self._match), deadline)
+        self.error = self._errors.claim(self, deadline)
         if self.error is None:
-            raise Mismatch(self._complaint())
+            raise Mismatch(self._complaint(deadline))
 
     @property
     def exception(self) -> BaseException:
@@ -173,13 +226,14 @@ class ExpectedError:
         assert self.error is not None, "the block has not ended"
         return self.error.exception
 
-    def _complaint(self) -> str:
+    def _complaint(self, deadline: Deadline) -> str:
         types = self._types if isinstance(self._types, tuple) else (self._types,)
         what = " or ".join(one.__name__ for one in types)
         like = f" with a message that matches {self._pattern!r}" if self._match is not None else ""
+        within = f" within {self._timeout:g} s" if deadline.expired else ""
         came = "\n".join(f"  {error}" for error in self._errors)
         instead = f"what came instead:\n{came}" if came else "no error came at all"
-        return f"expected {what}{like} at the server within {self._timeout:g} s; {instead}"
+        return f"expected {what}{like} at the server{within}; {instead}"
 
     @property
     def _pattern(self) -> str:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from .._support import STOP_TIMEOUT, UsageError, family_of
+from .._support import (
+    STOP_TIMEOUT,
+    AddressError,
+    UsageError,
+    check_pair,
+    check_path,
+    family_of,
+    format_address,
+    refuse_unknown_keywords,
+)
 from ._kinds import Kind, Unavailable
 from ._running import Running, Setup
 from ._targets import HandlerTarget, InstanceTarget, ServerClassTarget, target_for
@@ -54,7 +62,8 @@ def launch(
         keywords: For a server class: further arguments by name.
 
     Raises:
-        UsageError: What was asked for cannot be; the message says what to do. `UnknownKind` and `Unavailable` among it.
+        UsageError: What was asked for cannot be; the message says what to do. `UnknownKind`, `UnknownKeyword`, `Unavailable` and
+            `AddressError` among it.
         AddressInUse: Something else holds the address.
         OSError: The address could not be bound for another reason.
     """
@@ -80,6 +89,10 @@ def launch(
     return Running(setup).start()
 
 
+#: What `launch` knows by name.
+KEYWORDS = tuple(launch.__kwdefaults__ or ())
+
+
 def _target(
     target: Any,
     arguments: tuple[Any, ...],
@@ -87,19 +100,41 @@ def _target(
     attributes: Mapping[str, Any] | None,
     keywords: Mapping[str, Any],
 ) -> tuple[Target, Any]:
-    if kind is None and len(arguments) == 1 and _is_kind(arguments[0]) and not _is_server_class(target):
+    if kind is None and _says_kind(target, arguments):
         kind, arguments = arguments[0], ()
-    if _is_server_class(kind) and not _is_server_class(target) and not _is_predefined(kind):
+    if not _takes_keywords(target, kind):
+        refuse_unknown_keywords("launch", keywords, KEYWORDS)
+    elif not _is_server_class(target):
         # A handler on a server class of one's own.
         return ServerClassTarget(kind, (target, *arguments), keywords), None
-    if not _is_server_class(target):
-        _refuse_unknown(keywords)
     what = target_for(target, arguments, keywords)
     if attributes:
         if not isinstance(what, HandlerTarget):
             raise UsageError(f"attributes= is for handlers on a predefined server, and {what.name} is none")
         what = dataclasses.replace(what, attributes=dict(attributes))
     return what, kind
+
+
+def check_keywords(caller: str, target: Any, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> None:
+    """Refuse keywords that `launch` would refuse, by the name under which it was called.
+
+    Raises:
+        UnknownKeyword: It names the one that was probably meant.
+    """
+    kind = options.get("kind")
+    if kind is None and _says_kind(target, arguments):
+        kind = arguments[0]
+    if not _takes_keywords(target, kind):
+        refuse_unknown_keywords(caller, options, KEYWORDS)
+
+
+def _says_kind(target: Any, arguments: tuple[Any, ...]) -> bool:
+    return len(arguments) == 1 and _is_kind(arguments[0]) and not _is_server_class(target)
+
+
+def _takes_keywords(target: Any, kind: Any) -> bool:
+    """Whether further keywords are for a server class of the caller's own."""
+    return _is_server_class(target) or (_is_server_class(kind) and not _is_predefined(kind))
 
 
 def _is_kind(thing: object) -> bool:
@@ -117,14 +152,6 @@ def _is_predefined(cls: type) -> bool:
     from .. import servers
 
     return any(getattr(module, cls.__name__, None) is cls for module in (servers, socketserver))
-
-
-def _refuse_unknown(keywords: Mapping[str, Any]) -> None:
-    for name in keywords:
-        known = [n for n in launch.__annotations__ if n not in ("return", "keywords", "arguments", "target")]
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]}=?" if close else f"there is {', '.join(f'{n}=' for n in known)}"
-        raise UsageError(f"launch() knows no {name}=; {hint}")
 
 
 def _kind(target: Any, kind: Any, host: Any, address: Any, tls: Any) -> Kind:
@@ -179,6 +206,7 @@ def _family(address: Any) -> Family | None:
     if isinstance(address, tuple):
         return "inet6" if ":" in str(host) else "inet"
     family_of(address)  # refuses what is no address
+    check_path(address)
     if isinstance(address, str) and os.sep not in address and address[:1] not in ("\0", "@"):
         raise UsageError(
             f"address={address!r} may be a host or a file: write ({address!r}, 0) for the host, './{address}' for a Unix socket"
@@ -187,10 +215,32 @@ def _family(address: Any) -> Family | None:
 
 
 def _place(address: Any) -> Address | None:
-    """The address itself; None where only its family was said."""
+    """The address itself; None where only its family was said.
+
+    It is looked at here, as others would put it to the system as it is.
+
+    Raises:
+        AddressError: It cannot be bound to.
+    """
     if address is None or address in _FAMILIES:
         return None
-    return (address, 0) if address in _HOSTS else address
+    if address in _HOSTS:
+        return address, 0
+    if isinstance(address, tuple):
+        check_pair(address, cast("str", _family(address)))
+    else:
+        _check_directory(address)
+    return cast("Address", address)
+
+
+def _check_directory(path: str | bytes) -> None:
+    check_path(path)
+    name = os.fsdecode(path)
+    if name[0] != "\0" and not os.path.isdir(os.path.dirname(name) or "."):
+        raise AddressError(
+            f"{format_address(name)} cannot be made: there is no such directory; make it first, or leave the address out to "
+            "get a short temporary path"
+        )
 
 
 def _check(target: Target, kind: Kind) -> None:

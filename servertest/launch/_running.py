@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from .._support import (
     DEFAULT_TIMEOUT,
     STOP_TIMEOUT,
+    AddressInUse,
     Deadline,
     DeadlineExceeded,
     HandlerFailed,
@@ -77,14 +78,12 @@ class Running:
 
     Attributes:
         kind: What kind of server it is.
-        errors: What went wrong at the server and was not claimed. What is still here at the end fails the test.
-        transcript: Everything that passed; None if recording is off.
     """
 
     def __init__(self, setup: Setup) -> None:
         self.kind: Kind = setup.kind
-        self.errors = Errors()
-        self.transcript: Transcript | None = Transcript() if setup.recording else None
+        self._errors = Errors()
+        self._transcript: Transcript | None = Transcript() if setup.recording else None
         self._host: Host = setup.make_host()
         self._setup = setup
         self._directory: SocketDirectory | None = None
@@ -188,7 +187,9 @@ class Running:
                 raise UsageError(f"{self} runs already")
             try:
                 self._start(self._setup.address)
-            except BaseException:
+            except BaseException as error:
+                if isinstance(error, AddressInUse):
+                    _name_holder(error, self._setup.address)
                 self._release()
                 raise
         return self
@@ -336,7 +337,11 @@ class Running:
             self._remove_path()
             self._make_directory_again(address)
             self._host = self._setup.make_host()
-            self._start(address)
+            try:
+                self._start(address)
+            except AddressInUse as error:
+                _name_holder(error, address)
+                raise
 
     def _make_directory_again(self, address: Address) -> None:
         """After `stop`, the private directory of a Unix path is gone; whoever has made one of that name is not us."""
@@ -406,6 +411,8 @@ class Running:
         if isinstance(address, tuple):
             host = settings.pop("host", None) or _REACHABLE.get(address[0], address[0])
             address = (host, *address[1:])
+        if settings.get("tls") is True:
+            settings["tls"] = self.client_context()
         if self._client_tls is not None:
             from ..tls import hostname_for
 
@@ -422,10 +429,28 @@ class Running:
             UsageError: The server speaks no TLS.
         """
         if self._client_tls is None:
-            raise UsageError(f"{self} speaks no TLS: launch it with tls=True")
+            raise UsageError(f"{self} speaks no TLS: put it up with tls=True")
         return self._client_tls.client_context()
 
-    # -- what went wrong
+    # -- what it did, and what went wrong
+
+    @property
+    def transcript(self) -> Transcript | None:
+        """Everything that passed; None if recording is off."""
+        self._catch_up()
+        return self._transcript
+
+    @property
+    def errors(self) -> Errors:
+        """What went wrong at the server and was not claimed. What is still here at the end fails the test."""
+        self._catch_up()
+        return self._errors
+
+    def _catch_up(self) -> None:
+        """Take in what a server in another process had told before its client got the reply that the test has seen."""
+        catch_up = getattr(self._host, "catch_up", None)
+        if catch_up is not None and self._running:
+            catch_up()
 
     def expects_error(
         self,
@@ -434,7 +459,8 @@ class Running:
         *,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> ExpectedError:
-        """A block in which the server is meant to raise. The error is claimed: it does not fail the test.
+        """A block in which the server is meant to raise. The error is claimed: it does not fail the test, not even if the block
+        itself fails.
 
         Args:
             types: A class of exceptions, or several.
@@ -442,15 +468,16 @@ class Running:
             timeout: Seconds to wait for the error at the end of the block.
 
         Raises:
-            Mismatch: At the end of the block, if no such error has come.
+            Mismatch: At the end of the block, if no such error has come; at once, if another one has come instead.
+            UsageError: `types` is no class of exceptions.
         """
-        return ExpectedError(self.errors, types, match, timeout)
+        return ExpectedError(self._errors, types, match, timeout, self._catch_up)
 
     def _take_error(self, error: HandlerError) -> None:
-        if self.transcript is not None:
-            self.transcript.add(
+        if self._transcript is not None:
+            self._transcript.add(
                 Failure(
-                    self.transcript.now(),
+                    self._transcript.now(),
                     error.connection,
                     error.where,
                     error.type_name,
@@ -459,7 +486,7 @@ class Running:
                 )
             )
         if not self._comes_from_closing(error):
-            self.errors.add(error)
+            self._errors.add(error)
 
     def _comes_from_closing(self, error: HandlerError) -> bool:
         """Whether a handler merely noticed that the stop had closed the client which the test left open."""
@@ -470,12 +497,12 @@ class Running:
         return not isinstance(client, tuple) or client in self._closed_clients
 
     def _client_of(self, connection: int) -> Any:
-        known = [] if self.transcript is None else self.transcript.connections
+        known = [] if self._transcript is None else self._transcript.connections
         return next((one.client for one in known if one.number == connection), None)
 
     def _raise_what_is_left(self) -> None:
         forced, self._forced = self._forced, []
-        errors = self.errors.clear()
+        errors = self._errors.clear()
         failure = self._failure(errors) if errors else None
         if forced:
             self._excuse_what_was_told()
@@ -494,8 +521,11 @@ class Running:
     def _failure(self, errors: list[HandlerError]) -> HandlerFailed:
         count = f"{len(errors)} errors" if len(errors) > 1 else "an error"
         lines = [f"{count} at {self} which the test did not claim"]
+        seen: dict[str, int] = {}
         for number, error in enumerate(errors, 1):
-            lines += [f"[{number}] {error}", error.traceback_text.rstrip()]
+            first_one = seen.setdefault(_stack_in(error.traceback_text), number)
+            again = f"    (the same stack as in [{first_one}])"
+            lines += [f"[{number}] {error}", error.traceback_text.rstrip() if first_one == number else again]
         lines += self._conversations({error.connection for error in errors if error.connection})
         first = errors[0].type_name.rpartition(".")[2]
         lines.append(
@@ -509,14 +539,14 @@ class Running:
         return failure
 
     def _conversations(self, numbers: set[int]) -> list[str]:
-        if self.transcript is None or not numbers:
+        if self._transcript is None or not numbers:
             return []
-        events = [event for event in self.transcript.events if event.connection in numbers]
+        events = [event for event in self._transcript.events if event.connection in numbers]
         return [Transcript.from_events(events).render()]
 
     def take_complaint(self) -> str:
         """What the errors so far, which nobody has claimed, have to say; they are forgotten then. Nothing if there are none."""
-        errors = self.errors.clear()
+        errors = self._errors.clear()
         return str(self._failure(errors)) if errors else ""
 
     @property
@@ -530,8 +560,21 @@ class Running:
         lines = [f"{self}: {state}"]
         if self._running:
             lines.append(self._host.dump())
-        lines += [f"error: {error}" for error in self.errors]
+        lines += [f"error: {error}" for error in self._errors]
         return "\n".join(line for line in lines if line)
+
+
+def _stack_in(traceback_text: str) -> str:
+    """A traceback without the exceptions at the ends of its stacks, which may differ where the stacks do not."""
+    return "\n".join(line for line in traceback_text.splitlines() if line.startswith("  "))
+
+
+def _name_holder(error: AddressInUse, address: Address | None) -> None:
+    """Put into the message who has the address, if that can be told."""
+    from ._holder import describe_holder
+
+    if holder := describe_holder(address):
+        error.args = (f"{error}; {holder}",)
 
 
 class _Observer:
@@ -539,7 +582,7 @@ class _Observer:
 
     def __init__(self, running: Running) -> None:
         self._running = weakref.ref(running)
-        self.transcript = running.transcript
+        self.transcript = running._transcript  # noqa: SLF001 - a part of it
 
     def failed(self, error: HandlerError) -> None:
         """Keep the error for the test."""

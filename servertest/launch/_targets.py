@@ -357,7 +357,12 @@ class FactoryTarget:
         return self.served
 
     def check(self, kind: Kind) -> None:
-        """Anything goes: what it makes is up to the factory."""
+        """Any kind goes: what it makes is up to the factory.
+
+        Raises:
+            UsageError: It cannot be called.
+        """
+        _check_callable(self.factory, "a factory: that is called with an address, and returns a server")
 
     def build(self, plan: Plan) -> Servable:
         """Call the factory.
@@ -424,7 +429,12 @@ class FunctionTarget:
         return self.served
 
     def check(self, kind: Kind) -> None:
-        """Anything goes."""
+        """Any kind goes.
+
+        Raises:
+            UsageError: It cannot be called.
+        """
+        _check_callable(self.function, "a function: that is called with the socket")
 
     def build(self, plan: Plan) -> Servable:
         """Give the function its socket."""
@@ -465,8 +475,15 @@ class AsyncioTarget:
         """Refuse what an event loop cannot do.
 
         Raises:
-            UsageError: A datagram protocol on a stream kind or the reverse; or a profile that needs the socket itself.
+            UsageError: It is no callback and no factory; a datagram protocol on a stream kind or the reverse; or a profile that
+                needs the socket itself.
         """
+        takes = _required_parameters(self.callback) if callable(cast("Any", self.callback)) else -1
+        if takes not in (None, 0, 2):
+            raise UsageError(
+                f"{self.callback!r} is nothing for asyncio: give a function client_connected(reader, writer), a class "
+                "derived from asyncio.Protocol or DatagramProtocol, or a function without parameters that makes one"
+            )
         if kind.transport != self.transport:
             raise UsageError(f"{self.name} is for {self.transport}s, and {kind} serves {kind.transport}s")
         if kind.tls == "handshake-reset":
@@ -509,11 +526,12 @@ class WsgiTarget:
         return name_of(self.application)
 
     def check(self, kind: Kind) -> None:
-        """Refuse datagrams.
+        """Refuse datagrams, and what cannot be called.
 
         Raises:
-            UsageError: HTTP needs a stream.
+            UsageError: It is no WSGI application; or HTTP needs a stream.
         """
+        _check_callable(self.application, "a WSGI application: that is called with (environ, start_response)")
         if kind.transport != "stream":
             raise UsageError(
                 f"{self.name} is a WSGI application: HTTP needs a stream, and {kind} is for datagrams"
@@ -525,6 +543,11 @@ class WsgiTarget:
 
         self.check(plan.kind)
         return HandlerTarget(wsgi_handler(self.application)).build(plan)
+
+
+def _check_callable(thing: object, what: str) -> None:
+    if not callable(thing):
+        raise UsageError(f"{thing!r} is not {what}")
 
 
 def title_of(target: Target, kind: Kind) -> str:
@@ -565,7 +588,8 @@ def target_for(
     if found is None:
         raise UsageError(
             f"{thing!r} cannot be served: give a request handler class, a server class with its arguments, a server "
-            "object, a function that gets the socket, or one of FactoryTarget, AsyncioTarget, WsgiTarget, ..."
+            "object, a function that gets the socket; for others there are serve.factory, serve.asyncio, serve.wsgi and "
+            "serve.command, and outside of pytest FactoryTarget, AsyncioTarget, WsgiTarget and CommandTarget"
         )
     return cast("Target", _without_arguments(found, arguments, keywords))
 
@@ -607,8 +631,8 @@ def _of_object(thing: Any) -> Target | None:
         return FunctionTarget(thing)
     raise UsageError(
         f"{name_of(thing)}() takes {required} arguments, so nobody can tell what it is: a handler takes 3 (request, "
-        "client_address, server), a function that gets the socket 1; for others say WsgiTarget(...), "
-        "AsyncioTarget(...) or FactoryTarget(...)"
+        "client_address, server), a function that gets the socket 1; for others say serve.wsgi(...), serve.asyncio(...) or "
+        "serve.factory(...); outside of pytest WsgiTarget(...), AsyncioTarget(...) or FactoryTarget(...)"
     )
 
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from .._support import DEFAULT_TIMEOUT, Deadline, UsageError
+from .._support import DEFAULT_TIMEOUT, Deadline, UsageError, suggests_keywords
 from ._conversation import Conversation
 from ._events import Close, Connect, Data, Datagram, Direction, Event, Failure, Gap, HalfClose, Note
 from ._kept import Kept
@@ -264,6 +264,7 @@ class Transcript(Recorder):
 
     # -- waiting ---------------------------------------------------------------------------------------------------
 
+    @suggests_keywords
     def wait_for(
         self,
         *,

@@ -168,9 +168,21 @@ def test_a_host_that_cannot_be_resolved_is_an_address_error(monkeypatch: pytest.
         bound_socket("stream", "inet", address=("no host name at all", 0))
 
 
-def test_other_errors_of_bind_come_through(directory: SocketDirectory) -> None:
-    with pytest.raises(FileNotFoundError):
+def test_a_path_in_a_directory_that_is_missing_says_what_to_do(directory: SocketDirectory) -> None:
+    with pytest.raises(AddressError, match="cannot be made.*make its directory first") as caught:
         bound_socket("stream", "unix", address=directory.path() + "/missing/s")
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
+
+
+@pytest.mark.parametrize("port", [-1, 65536, 10**10, "80", None])
+def test_a_port_that_is_none(port: Any) -> None:
+    with pytest.raises(AddressError, match="the port is a number from 0 to 65535"):
+        bound_socket("stream", "inet", address=("127.0.0.1", port))
+
+
+def test_a_host_that_is_none() -> None:
+    with pytest.raises(AddressError, match="pair"):
+        bound_socket("stream", "inet", address=(5, 80))
 
 
 def test_missing_families_say_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,11 +20,13 @@ from servertest._support import (
     RemoteError,
     ServertestError,
     StillRunning,
+    UnknownKeyword,
     UsageError,
 )
 
 EXAMPLES: list[ServertestError] = [
     UsageError("ask better"),
+    UnknownKeyword("no such"),
     AddressError("no address"),
     AddressInUse("taken"),
     DeadlineExceeded("a line", 0.5, b"half a li", "the server was asleep"),

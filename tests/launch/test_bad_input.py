@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import socketserver
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from servertest import servers
-from servertest._support import AddressError, UsageError
+from servertest._support import AddressError, AddressInUse, UsageError
 from servertest.launch import (
     AsyncioTarget,
     FactoryTarget,
+    FunctionTarget,
     HandlerTarget,
     Kind,
     Unavailable,
@@ -127,6 +132,70 @@ def test_an_unknown_argument(keywords: dict[str, Any], words: str) -> None:
         launch(Upper, **keywords)
 
 
+def test_an_unknown_argument_elsewhere() -> None:
+    with launch(Upper) as running:
+        with pytest.raises(UsageError, match=r"connect\(\) knows no tiemout=; did you mean timeout="):
+            running.connect(tiemout=3)
+        assert running.transcript is not None
+        wait_for: Any = running.transcript.wait_for
+        with pytest.raises(TypeError, match=r"wait_for\(\) knows no conections=; did you mean connections="):
+            wait_for(conections=3)
+
+
+@pytest.mark.parametrize("thing", [None, 5, "module:application"])
+@pytest.mark.parametrize("target", [WsgiTarget, AsyncioTarget, FactoryTarget, FunctionTarget])
+def test_what_cannot_be_called(target: Any, thing: Any) -> None:
+    with pytest.raises(UsageError, match=r"is not a|is nothing for asyncio"):
+        launch(target(thing))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_callback_for_asyncio_with_other_parameters(count: int) -> None:
+    callbacks: list[Any] = [None, lambda reader: None, None, lambda reader, writer, other: None]
+    with pytest.raises(UsageError, match=r"client_connected\(reader, writer\)"):
+        launch(AsyncioTarget(callbacks[count]))
+
+
+@pytest.mark.parametrize("address", ["/no such directory/s", ("127.0.0.1", 70000), ("127.0.0.1", 80, 5), ""])
+@pytest.mark.parametrize("target", [Upper, FactoryTarget(lambda address: None)])
+def test_addresses_that_nobody_can_be_bound_to(target: Any, address: Any) -> None:
+    with pytest.raises(AddressError):
+        launch(target, address=address)
+
+
+def test_who_holds_an_address_is_named() -> None:
+    with launch(Upper) as running:
+        with pytest.raises(AddressInUse, match="held by this process: TCP socket listening on"):
+            launch(Upper, address=running.address)
+
+
+def test_another_process_that_holds_an_address_is_named() -> None:
+    program = "import socket, sys; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        with pytest.raises(AddressInUse, match=f"held by process {process.pid}: .*create_server"):
+            launch(socketserver.TCPServer, Upper, address=("127.0.0.1", port))
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+@pytest.mark.parametrize(
+    ("left", "words"), [(True, "no process holds it"), (False, "what is there is no socket")]
+)
+def test_a_path_that_nobody_holds(tmp_path: Path, left: bool, words: str) -> None:
+    path = tmp_path / "s"
+    if left:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(str(path))
+    else:
+        path.touch()
+    with pytest.raises(AddressInUse, match=words):
+        launch(Upper, address=path)
+
+
 def test_a_handler_takes_no_further_arguments() -> None:
     with pytest.raises(UsageError, match="Upper takes no further arguments"):
         launch(Upper, "TCPServer", 5)
@@ -190,7 +259,7 @@ def test_an_object_that_does_not_say_where_it_listens_is_stopped_again() -> None
         def stop(self) -> None:
             calls.append("stop")
 
-    with pytest.raises(UsageError, match="does not say where it listens.*held_port=True"):
+    with pytest.raises(UsageError, match=r"does not say where it listens.*held_port=True"):
         launch(FactoryTarget(lambda address: Secretive()))
     assert calls == ["start", "stop"]
 

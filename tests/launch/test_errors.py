@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from servertest import servers
-from servertest._support import DeadlineExceeded, HandlerFailed, Mismatch, RemoteError
+from servertest._support import DeadlineExceeded, HandlerFailed, Mismatch, RemoteError, UsageError
 from servertest.launch import Errors, HandlerError, Kind, kinds, launch, no_leaks
 
 from ._handlers import Raising, Upper, echo
@@ -342,6 +342,88 @@ def test_an_error_that_does_not_come_is_a_mismatch() -> None:
     text = str(caught.value)
     assert "expected ValueError or TypeError with a message that matches 'x'" in text
     assert "ValueError: asked for ValueError (in handle, connection 1)" in text
+
+
+@pytest.mark.parametrize("kind", EVERYWHERE, ids=str)
+def test_another_error_ends_the_block_at_once(kind: Kind) -> None:
+    with launch(Raising, kind) as running:
+        began = time.monotonic()
+        with pytest.raises(Mismatch, match="TypeError: asked for TypeError") as caught:
+            with running.expects_error(ValueError, timeout=20):
+                ask_for(running, "TypeError")
+        assert time.monotonic() - began < 10
+        assert "within" not in str(caught.value)
+        assert running.errors.pop().is_a(TypeError)
+
+
+def test_another_block_s_error_does_not() -> None:
+    with launch(Raising) as running:
+        with running.expects_error(TypeError), running.expects_error(ValueError):
+            ask_for(running, "TypeError")
+            ask_for(running, "ValueError")
+    assert not running.errors
+
+
+def test_an_error_of_before_does_not() -> None:
+    with launch(Raising) as running:
+        ask_for(running, "TypeError")
+        with running.expects_error(ValueError):
+            ask_for(running, "ValueError")
+        assert running.errors.pop().is_a(TypeError)
+
+
+@pytest.mark.parametrize("kind", EVERYWHERE, ids=str)
+def test_a_claimed_error_stays_claimed_if_the_block_fails(kind: Kind) -> None:
+    with pytest.raises(LookupError) as caught:
+        with launch(Raising, kind) as running:
+            with running.expects_error(ValueError):
+                ask_for(running, "ValueError")
+                raise LookupError("in the test")
+    assert not hasattr(caught.value, "__notes__")
+
+
+def test_one_that_comes_after_the_block_has_failed_is_claimed_too() -> None:
+    go_on = threading.Event()
+
+    class Late(servers.StreamRequestHandler):
+        def handle(self) -> None:
+            go_on.wait(10)
+            raise ValueError("late")
+
+    with launch(Late) as running, running.connect() as client:
+        with pytest.raises(LookupError), running.expects_error(ValueError):
+            raise LookupError("in the test")
+        go_on.set()
+        client.read_eof()
+        assert not running.errors
+
+
+@pytest.mark.parametrize("types", ["ValueError", 5, (ValueError, int)])
+def test_what_is_no_class_of_exceptions(types: Any) -> None:
+    with launch(Upper) as running, pytest.raises(UsageError, match="takes a class of exceptions"):
+        running.expects_error(types)
+
+
+def test_the_same_stack_is_shown_once() -> None:
+    with pytest.raises(HandlerFailed) as caught:
+        with launch(Raising) as running:
+            for name in ("ValueError", "TypeError", "ValueError"):
+                ask_for(running, name)
+    text = str(caught.value)
+    assert text.count("Traceback (most recent call last)") == 1
+    assert text.count("(the same stack as in [1])") == 2
+    assert "[2] TypeError: asked for TypeError" in text
+
+
+@pytest.mark.parametrize("kind", ["ThreadingTCPServer+process", "ForkingTCPServer"])
+def test_a_server_in_another_process_has_told_what_came_before_its_reply(kind: str) -> None:
+    with launch(Upper, kind) as running, running.connect() as client:
+        for number in range(50):
+            client.send_all(b"%d\n" % number)
+            client.readline()
+            transcript = running.transcript
+            assert transcript is not None
+            assert transcript.connections[0].upstream.endswith(b"%d\n" % number)
 
 
 def test_no_error_at_all_is_a_mismatch() -> None:

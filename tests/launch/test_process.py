@@ -567,7 +567,7 @@ def test_a_dump_shows_stacks_of_the_server_and_of_its_children_and_the_output() 
         assert dump.startswith("process ")
         assert dump.count("forked by it:") == 1
         assert dump.count("in wait_for_the_client") == 1
-        assert dump.count("in serve_forever") == 2
+        assert dump.count("calls in servertest.launch, servertest.servers") == 2
         assert "_zygote_main" not in dump
         assert "its output:\nwaiting" in dump
 

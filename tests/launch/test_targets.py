@@ -353,7 +353,7 @@ def test_a_server_object_that_was_not_bound_yet_is_bound(
 
 def test_a_server_object_that_cannot_be_bound_says_so() -> None:
     with launch(Upper) as holder:
-        server = socketserver.TCPServer(holder.address, StandardUpper, bind_and_activate=False)
+        server = socketserver.TCPServer((holder.host, holder.port), StandardUpper, bind_and_activate=False)
         with server, pytest.raises(AddressInUse, match="TCPServer cannot be bound"):
             launch(server)
 
