@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ..launch._leak_origins import watch_binds
 from ..launch._leaks import Snapshot, render_leaks, wait_clean
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ class Guard:
 
     def __init__(self, item: pytest.Item) -> None:
         self._item = item
+        watch_binds()
         self._before = Snapshot.take()
 
     @contextlib.contextmanager

@@ -119,7 +119,7 @@ def without_excused(news: News, before: Snapshot) -> News:
         },
         children={pid: start for pid, start in news.children.items() if not _child_is_fine(pid, start)},
         tasks=[task for task in news.tasks if task.get_loop() not in _own_loops],
-        paths=news.paths,
+        paths=[path for path in news.paths if not _path_is_fine(path)],
     )
 
 
@@ -245,6 +245,14 @@ def _fileno(thing: Any) -> int | None:
         return int(thing.fileno())
     except (OSError, ValueError, AttributeError):  # none, closed, or a stream in memory
         return None
+
+
+def _path_is_fine(path: str) -> bool:
+    """Whether it lies where `multiprocessing` keeps the sockets of its helpers until the interpreter ends."""
+    process = sys.modules.get("multiprocessing.process")
+    config = {} if process is None else getattr(process.current_process(), "_config", {})
+    directory = config.get("tempdir")
+    return directory is not None and os.path.dirname(path) == os.path.abspath(directory)
 
 
 # -- children

@@ -1,7 +1,8 @@
 """Where sockets, threads, children and Unix paths came from: remembered when somebody asks for it.
 
 The interpreter announces each of these to audit hooks (PEP 578). Such a hook cannot be taken away again and costs a
-fifth of a microsecond for each of the interpreter's many events, so it is set at the first `trace_allocations`.
+fifth of a microsecond for each of the interpreter's many events, so it is set when it is first needed: by the leak guard,
+which wants to know of Unix paths that get bound, or by `trace_allocations`, which wants to know of everything.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _THREAD_EVENTS = ("_thread.start_new_thread", "_thread.start_joinable_thread")
 
 _tracers = 0
 _hooked = False
+_watching = False
 _lock = threading.Lock()
 _replaced: list[Callable[[threading.Thread], None]] = []
 # By id(), as a socket of the user's may have any hash.
@@ -52,12 +54,26 @@ def trace_allocations() -> Iterator[None]:
             _end()
 
 
-def _begin() -> None:
-    global _tracers, _hooked
-    _tracers += 1
+def watch_binds() -> None:
+    """Know from now on of each Unix path that gets bound in this process, and where."""
+    global _watching
+    if not _watching:
+        with _lock:
+            _watching = True
+            _set_hook()
+
+
+def _set_hook() -> None:
+    global _hooked
     if not _hooked:
         sys.addaudithook(_hook)
         _hooked = True
+
+
+def _begin() -> None:
+    global _tracers
+    _tracers += 1
+    _set_hook()
     if sys.version_info < (3, 12) and _tracers == 1:  # which announces no threads
         _replaced.append(threading.Thread.start)
         threading.Thread.start = _traced_start  # type: ignore[method-assign, assignment]
@@ -120,12 +136,16 @@ def origin_of_command(command: str) -> list[Place]:
 
 
 def origin_of_path(path: str) -> list[Place]:
-    """The stack in which a Unix path was bound; [] if nobody traced."""
+    """The stack in which a Unix path was bound; [] if that is not known."""
     return _paths.get(path, [])
 
 
 def _hook(event: str, args: tuple[Any, ...]) -> None:
     """An error in here would break what is announced, so everything is looked at before it is used."""
+    if event == "socket.bind":
+        if _watching or _tracers:
+            _remember_path(*args)
+        return
     if not _tracers:
         return
     if event == "socket.__new__":
@@ -136,8 +156,6 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
             _remember(owner)
     elif event == "subprocess.Popen":
         _remember_command(args[1])
-    elif event == "socket.bind":
-        _remember_path(*args)
 
 
 def _remember(thing: object) -> None:

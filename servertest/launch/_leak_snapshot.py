@@ -39,7 +39,7 @@ class Snapshot:
         descriptors: What each open descriptor refers to; a number that was closed and reused refers to something else.
         children: Child processes, zombies too, each with its start time.
         tasks: Pending asyncio tasks.
-        paths: Unix sockets in the directories, and where `watch_path` or tracing knows of one.
+        paths: Unix sockets in the directories, and those that are known: bound while a leak guard was there, or watched.
         directories: Where Unix sockets were looked for (not in what is below them).
     """
 

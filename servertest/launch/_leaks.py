@@ -31,7 +31,7 @@ from ._leak_excuses import (
     unregister_own_pid,
     without_excused,
 )
-from ._leak_origins import trace_allocations, watch_path
+from ._leak_origins import trace_allocations, watch_binds, watch_path
 from ._leak_snapshot import News, Snapshot, is_dummy, news_between
 
 if TYPE_CHECKING:
@@ -95,11 +95,12 @@ def no_leaks(timeout: float = GRACE, *, directories: Iterable[str | os.PathLike[
 
     Args:
         timeout: Seconds that threads and children get to end, see `wait_clean`.
-        directories: Where to look for the paths of Unix sockets.
+        directories: Where to look for the paths of Unix sockets that others bind; those that this process binds are known.
 
     Raises:
         LeakFound: Something was left behind.
     """
+    watch_binds()
     before = Snapshot.take(directories=directories)
     yield
     leaks = wait_clean(before, timeout)

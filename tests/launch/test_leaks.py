@@ -571,6 +571,46 @@ def test_path_in_a_given_directory(tmp_path: Path) -> None:
     assert wait_clean(before) == []
 
 
+@pytest.fixture
+def unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as no leak guard has been there, paths that get bound are not known."""
+    monkeypatch.setattr(_leak_origins, "_watching", False)
+
+
+def test_path_that_was_bound_here_is_found_by_itself() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "s")
+        with pytest.raises(LeakFound, match="Unix socket path") as caught, no_leaks():
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.bind(path)
+        assert path in str(caught.value)
+        assert "sock.bind(path)" in str(caught.value)
+        with no_leaks():
+            os.unlink(path)
+
+
+@pytest.mark.skipif(not hasattr(socket, "SOCK_CLOEXEC"), reason="no abstract names here")
+def test_abstract_names_and_paths_that_are_removed_are_none() -> None:
+    with tempfile.TemporaryDirectory() as directory, no_leaks():
+        path = os.path.join(directory, "s")
+        with socket.socket(socket.AF_UNIX) as sock, socket.socket(socket.AF_UNIX) as abstract:
+            sock.bind(path)
+            abstract.bind(f"\0servertest-{os.getpid()}-leaks")
+        os.unlink(path)
+
+
+def test_paths_of_multiprocessing_s_helpers_stay_on_purpose() -> None:
+    import multiprocessing.connection
+
+    with no_leaks():
+        with multiprocessing.connection.Listener(family="AF_UNIX") as listener:
+            path = str(listener.address)
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(path)
+    os.unlink(path)
+
+
+@pytest.mark.usefixtures("unwatched")
 def test_path_that_is_watched(before: Snapshot) -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "s")
@@ -670,6 +710,7 @@ def test_trace_of_a_child(before: Snapshot) -> None:
     assert "subprocess.Popen(" in leaks["child process"].origin[-1]
 
 
+@pytest.mark.usefixtures("unwatched")
 def test_trace_finds_paths_anywhere(before: Snapshot) -> None:
     with tempfile.TemporaryDirectory() as directory, trace_allocations():
         path = os.path.join(directory, "s")
@@ -685,6 +726,7 @@ def test_trace_finds_paths_anywhere(before: Snapshot) -> None:
         assert leak.origin[-1].strip() == "sock.bind(path)"
 
 
+@pytest.mark.usefixtures("unwatched")
 def test_trace_leaves_paths_of_others_alone(before: Snapshot) -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = os.path.join(directory, "s")

@@ -35,6 +35,31 @@ def test_the_test_that_leaks_is_blamed_and_not_the_next(run: Run) -> None:
     result.stdout.fnmatch_lines(["*test_leaky left something behind:*", "*TCP socket*"])
 
 
+def test_a_unix_path_that_is_left_behind_is_found(run: Run) -> None:
+    result = run("""
+import os, socket
+
+def test_before(serve): pass
+
+def test_leaky(serve, tmp_path_factory):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path_factory.getbasetemp() / "s"))
+
+def test_next(serve, tmp_path_factory):
+    assert os.path.exists(tmp_path_factory.getbasetemp() / "s")
+
+@pytest.mark.parametrize("kind", ["UnixStreamServer", "UnixDatagramServer", "ForkingUnixStreamServer", "UnixStreamServer+process"])
+def test_servers(serve, kind, tmp_path):
+    class Nothing(servers.BaseRequestHandler): pass
+    serve(Nothing, kind)
+    serve(Nothing, kind, address=tmp_path / "s")
+""")
+    result.assert_outcomes(passed=7, errors=1)
+    result.stdout.fnmatch_lines(
+        ["*test_leaky left something behind:*", "*1. Unix socket path */s*", "*sock.bind*"]
+    )
+
+
 def test_tests_that_do_not_use_the_plugin_are_left_alone_unless_asked_for(run: Run) -> None:
     run(LEAKY.format(fixture="")).assert_outcomes(passed=4)
     run(LEAKY.format(fixture=""), "--servertest-leaks=all").assert_outcomes(passed=4, errors=1)
