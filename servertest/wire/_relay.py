@@ -53,6 +53,16 @@ class Timed(Protocol):
         """Working for it has raised."""
 
 
+class Pumped(Protocol):
+    """Something that has more to do than fits into one turn."""
+
+    def pump(self) -> None:
+        """Go on."""
+
+    def failed(self, error: Exception) -> None:
+        """Working for it has raised."""
+
+
 class _Wakes:
     """The relay's own descriptor among those that it watches."""
 
@@ -87,7 +97,7 @@ class Relay:
         self._connections: dict[int, Passage] = {}
         self._timers: list[tuple[float, int, Timed]] = []
         self._timer_number = itertools.count()
-        self._again: deque[Any] = deque()
+        self._again: deque[Pumped] = deque()
         self._calls: deque[Callable[[], object]] = deque()
         self._stopping = self._over = False
         self._poller = new_poller()
@@ -254,6 +264,14 @@ class Relay:
         if self._thread.is_alive():
             raise StillRunning(f"{self!r} did not stop within {timeout:g} s:\n{self._stack()}")
 
+    def abandon(self) -> None:
+        """In a forked child: give back the copies of what the parent's relay holds, without a word to anybody."""
+        self._stopping = self._over = True
+        for connection in list(self._connections.values()):
+            connection.abandon()
+        self._poller.close()
+        self._wakes.waker.close()
+
     def _refuse_calls(self) -> None:
         """Nobody will get to these: their callers need not wait. Several threads may be here at once."""
         while self._calls:
@@ -276,11 +294,17 @@ class Relay:
         self._watched[fd] = watched
         watch(fd, watched)
 
-    def unwatch(self, fd: int, watched: Watched) -> None:
-        """Do not tell of it any more. Before it is closed or after: then its number may be somebody else's already."""
+    def unwatch(self, fd: int, watched: Watched, *, stays_open: bool = False) -> None:
+        """Do not tell of it any more. If it is closed already, its number may be somebody else's.
+
+        Args:
+            fd: The descriptor.
+            watched: Who was told.
+            stays_open: It will not be closed at once.
+        """
         if self._watched.get(fd) is watched:
             del self._watched[fd]
-            self._poller.forget(fd)
+            self._poller.forget(fd, stays_open)
 
     def call_at(self, when: float, timed: Timed) -> None:
         """Call `timed.due` at that time of `time.monotonic`, or before if it is to be called before anyway."""
@@ -288,7 +312,7 @@ class Relay:
             timed.timer_at = when
             heapq.heappush(self._timers, (when, next(self._timer_number), timed))
 
-    def again(self, flow: Any) -> None:
+    def again(self, flow: Pumped) -> None:
         """Call `flow.pump` in the next turn."""
         self._again.append(flow)
 
@@ -342,7 +366,7 @@ class Relay:
             try:
                 flow.pump()
             except Exception as error:  # noqa: BLE001
-                flow.connection.fail(error)
+                flow.failed(error)
 
     def _keep_time(self) -> None:
         timers = self._timers

@@ -104,6 +104,11 @@ class RelayedConnection(Passage):
                 leg.close("forced")
             self._over("forced")
 
+    def abandon(self) -> None:
+        """See `Passage.abandon`."""
+        for leg in (self.client, self.server):
+            leg.sock.close()
+
     def _drop(self) -> None:
         for flow in self.directions:
             flow.drop()

@@ -337,6 +337,11 @@ class RelayedPeer(Passage):
         """End it, since the relay ends."""
         self.close("forced")
 
+    def abandon(self) -> None:
+        """See `Passage.abandon`."""
+        for end in (self.client, self.server):
+            end.close()
+
     def reset(self) -> None:
         """End it at once."""
         self.close("reset")

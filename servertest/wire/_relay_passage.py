@@ -104,6 +104,10 @@ class Passage:
         """End it at once, and yet in order."""
         raise NotImplementedError
 
+    def abandon(self) -> None:
+        """In a forked child: close the copies of its sockets, which does nothing to the connections."""
+        raise NotImplementedError
+
     # -- faults
 
     def add_faults(self, key: str, faults: Plan) -> None:

@@ -44,8 +44,8 @@ class Poller(Protocol):
     def replace(self, fd: int, watched: Watched) -> None:
         """Tell of a descriptor that is watched already, for somebody else from now on."""
 
-    def forget(self, fd: int) -> None:
-        """Do not tell of it any more. It may be closed before or after."""
+    def forget(self, fd: int, stays_open: bool) -> None:
+        """Do not tell of it any more. It was closed, or is about to be, unless it stays open."""
 
     def poll(self, seconds: float | None) -> Iterable[tuple[int, int]]:
         """Wait for events, at most so long, and seldom for much less."""
@@ -80,8 +80,10 @@ class EpollPoller:
     def replace(self, fd: int, watched: Watched) -> None:
         """See `Poller.replace`. The system does not know who is told."""
 
-    def forget(self, fd: int) -> None:
-        """See `Poller.forget`. The system forgets it when it is closed."""
+    def forget(self, fd: int, stays_open: bool) -> None:
+        """See `Poller.forget`. The system forgets by itself what is closed."""
+        if stays_open:
+            self._epoll.unregister(fd)
 
     def poll(self, seconds: float | None) -> Iterable[tuple[int, int]]:
         """See `Poller.poll`."""
@@ -118,7 +120,7 @@ class SelectPoller:
         """See `Poller.replace`."""
         self._watched[fd] = watched
 
-    def forget(self, fd: int) -> None:
+    def forget(self, fd: int, stays_open: bool) -> None:
         """See `Poller.forget`."""
         self._watched.pop(fd, None)
 

@@ -1,0 +1,574 @@
+"""A link: one address that leads to one server, and everything that can go wrong on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from .._support import HandlerFailed, SocketDirectory, UsageError, family_of, format_address
+from ..faults import Trace, plan
+from ..transcript import Connect, Transcript
+from ..wire._relay_connection import RelayedConnection
+from ..wire._relay_datagrams import RelayedPeer
+from ._faults import Standing
+from ._gates import DatagramGate, StreamGate
+from ._listening import Place
+from ._opening import Opening
+from ._record import LinkConnection
+from ._settings import context_for_clients, context_for_server
+
+if TYPE_CHECKING:
+    from .._support import Address, Transport
+    from ..faults import Decision, Faults, Plan
+    from ..wire._relay import Relay
+    from ..wire._relay_datagrams import DatagramEnd
+    from ..wire._relay_leg import Leg
+    from ._record import State
+    from ._settings import Settings
+
+__all__ = ("Link",)
+
+#: A failing test shows its own line, not ours.
+__tracebackhide__ = True
+
+#: Connections that have ended and are remembered.
+_REMEMBERED = 10_000
+
+_STATES: dict[str | None, State] = {"finished": "finished", "reset": "reset", "forced": "closed"}
+
+#: Where to reach a link that listens on all addresses.
+_REACHABLE = {"::": "::1", "0.0.0.0": "127.0.0.1"}  # noqa: S104 - looked up, not bound
+
+
+class Link:
+    """One address that leads to one server, from its making to `stop`. As a context manager it is stopped at the end of the block.
+
+    Made by `Proxy.link` or `link`. May be used from any thread.
+
+    Attributes:
+        settings: What it was asked for.
+        seed: Where random numbers come from; give it again to have the same.
+        transcript: What passed between clients and here; None if recording is off.
+        upstream_transcript: What passed between here and the server. Connections have the same numbers in both.
+        trace: What the faults decided.
+    """
+
+    def __init__(self, settings: Settings, relay: Relay, on_stop: Callable[[Link], object]) -> None:
+        self.settings = settings
+        self.seed = settings.seed
+        self.relay = relay
+        recording = settings.recording
+        self.transcript: Transcript | None = Transcript() if recording else None
+        self.upstream_transcript: Transcript | None = (
+            Transcript(started=self.transcript.started) if self.transcript else None
+        )
+        self.trace = Trace()
+        self.errors: list[Exception] = []
+        self._on_stop = on_stop
+        self._standing = Standing()
+        self._standing.add("", settings.faults)
+        self._count = 0
+        self._live: dict[int, LinkConnection] = {}
+        self._ended: deque[LinkConnection] = deque(maxlen=_REMEMBERED)
+        self._openings: set[Opening] = set()
+        self._clients: list[Any] = []
+        self._directory: SocketDirectory | None = None
+        self._lock = threading.RLock()
+        self._stopped = False
+        self._gate: StreamGate | DatagramGate | None = None
+        self.upstream_family = family_of(settings.upstream)
+        self._place = Place(settings.transport, settings.family, settings.listen)
+        try:
+            self.client_context, self._client_credential = context_for_clients(settings, self._place.address)
+            self.server_context, self.server_hostname = context_for_server(settings)
+            relay.call(self._open_gate)
+        except BaseException:
+            self._place.close()
+            raise
+
+    # -- where it is
+
+    @property
+    def address(self) -> Address:
+        """Where clients reach it: a pair, a path, or an abstract name."""
+        address = self._place.address
+        if isinstance(address, tuple) and address[0] in _REACHABLE:
+            return (_REACHABLE[address[0]], *address[1:])
+        return address
+
+    @property
+    def host(self) -> str:
+        """The host of its address.
+
+        Raises:
+            UsageError: It has none: it is a Unix socket.
+        """
+        return str(self._inet("host")[0])
+
+    @property
+    def port(self) -> int:
+        """The port of its address.
+
+        Raises:
+            UsageError: It has none: it is a Unix socket.
+        """
+        return int(self._inet("port")[1])
+
+    @property
+    def path(self) -> str:
+        """The path of its Unix socket.
+
+        Raises:
+            UsageError: It has none: it is not a Unix socket, or an abstract one.
+        """
+        address = self.address
+        if isinstance(address, tuple) or os.fsencode(address)[:1] == b"\0":
+            raise UsageError(f"{self} has no path; its address is {format_address(address)}")
+        return os.fsdecode(address)
+
+    def _inet(self, what: str) -> tuple[Any, ...]:
+        address = self.address
+        if not isinstance(address, tuple):
+            raise UsageError(f"{self} has no {what}; its address is {format_address(address)}")
+        return address
+
+    @property
+    def upstream(self) -> Address:
+        """Where the server is."""
+        return self.settings.upstream
+
+    @property
+    def transport(self) -> Transport:
+        """What passes: "stream" or "datagram"."""
+        return self.settings.transport
+
+    @property
+    def running(self) -> bool:
+        """Whether it was not stopped."""
+        return not self._stopped
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it takes clients: it is neither down nor stopped."""
+        return self._gate is not None
+
+    def __repr__(self) -> str:
+        faults = self._standing.plan
+        through = f" through {faults!r}" if faults else ""
+        state = ", stopped" if self._stopped else "" if self.is_up else ", down"
+        return f"<{self}{through}, seed {self.seed!r}{state}>"
+
+    def __str__(self) -> str:
+        return f"Link from {format_address(self.address)} to {format_address(self.upstream)}"
+
+    # -- what passed
+
+    @property
+    def connections(self) -> list[LinkConnection]:
+        """All connections in the order in which clients came, the last ten thousand of those that have ended included."""
+        with self._lock:
+            known = [*self._ended, *self._live.values()]
+        return sorted(known, key=lambda one: one.number)
+
+    @property
+    def hits(self) -> Counter[str]:
+        """How many decisions each fault has made, by its name in the plan. `trace` has which connection, when and what."""
+        return self.trace.counts
+
+    # -- faults
+
+    @property
+    def plan(self) -> Plan:
+        """The faults that are at work, in the order in which bytes meet them."""
+        return self._standing.plan
+
+    @property
+    def fault_groups(self) -> dict[str, Plan]:
+        """The same by the keys under which they were added; those from the beginning are under ""."""
+        with self._lock:
+            return {key: group for key, group in self._standing if group or key}
+
+    def add(self, faults: Faults, *, key: str | None = None) -> str:
+        """Let faults be at work from now on, behind the others: on all connections, also those that exist.
+
+        No byte that is on its way is lost by that, nor by a change or a removal.
+
+        Args:
+            faults: The faults.
+            key: A name for `update` and `remove`; made up if left out.
+
+        Returns:
+            The key.
+
+        Raises:
+            UsageError: A fault cannot be at work here, the key is taken, or the link was stopped.
+        """
+        wanted = self._checked(faults)
+
+        def add() -> str:
+            name, group = self._standing.add(key, wanted)
+            self._each(lambda passage: passage.add_faults(name, group))
+            return name
+
+        return self.relay.call(add)
+
+    def update(self, key: str, faults: Faults) -> None:
+        """Put other faults in the place of those. A fault that is the same goes on as it was.
+
+        Raises:
+            UsageError: A fault cannot be at work here, there are none under this key, or the link was stopped.
+        """
+        wanted = self._checked(faults)
+
+        def update() -> None:
+            group = self._standing.replace(key, wanted)
+            self._each(lambda passage: passage.replace_faults(key, group))
+
+        self.relay.call(update)
+
+    def remove(self, key: str) -> None:
+        """Take faults away; what they held goes on at once.
+
+        Raises:
+            UsageError: There are none under this key, or the link was stopped.
+        """
+
+        def remove() -> None:
+            self._standing.remove(key)
+            self._each(lambda passage: passage.remove_faults(key))
+
+        self.relay.call(remove)
+
+    def set(self, faults: Faults = None) -> None:
+        """Let these faults be at work, and no others: those from the beginning and all that were added are taken away.
+
+        Raises:
+            UsageError: A fault cannot be at work here, or the link was stopped.
+        """
+        wanted = self._checked(faults)
+
+        def exchange() -> None:
+            others = [key for key, _ in self._standing if key]
+            for key in others:
+                self._standing.remove(key)
+            group = (
+                self._standing.replace("", wanted)
+                if "" in self._standing.groups
+                else self._standing.add("", wanted)[1]
+            )
+
+            def apply(passage: RelayedConnection | RelayedPeer) -> None:
+                for key in others:
+                    passage.remove_faults(key)
+                passage.replace_faults("", group)
+
+            self._each(apply)
+
+        self.relay.call(exchange)
+
+    @contextlib.contextmanager
+    def faults(self, faults: Faults) -> Iterator[Self]:
+        """A block in which these faults are at work, too.
+
+        Raises:
+            UsageError: A fault cannot be at work here, or the link was stopped.
+        """
+        key = self.add(faults)
+        try:
+            yield self
+        finally:
+            if self.running and key in self._standing.groups:
+                self.remove(key)
+
+    def _checked(self, faults: Faults) -> Plan:
+        wanted = plan(faults)
+        wanted.check(self.transport, ("line",))
+        return wanted
+
+    def _each(self, change: Callable[[Any], object]) -> None:
+        for record in list(self._live.values()):
+            passage = record.passage
+            if passage is not None:
+                try:
+                    change(passage)
+                except Exception as error:  # noqa: BLE001 - a trigger's own function
+                    passage.fail(error)
+
+    # -- down and up
+
+    @contextlib.contextmanager
+    def down(self, *, reset: bool = False) -> Iterator[Self]:
+        """A block in which clients are refused; those that are connected are cut off. The address stays taken.
+
+        Args:
+            reset: Whether those who are connected get RST instead of FIN.
+        """
+        was_up = self.is_up
+        self.disable(reset=reset)
+        try:
+            yield self
+        finally:
+            if was_up and self.running:
+                self.enable()
+
+    def disable(self, *, reset: bool = False) -> None:
+        """Go down until `enable`; see `down`. Nothing happens if it is down."""
+
+        def disable() -> None:
+            if self._gate is not None:
+                self._close_gate()
+                self._place.down()
+            self._cut(reset=reset)
+
+        self.relay.call(disable)
+
+    def enable(self) -> None:
+        """Come up again on the same address. Nothing happens if it is up."""
+
+        def enable() -> None:
+            if self._gate is None and not self._stopped:
+                self._place.up()
+                self._open_gate()
+
+        self.relay.call(enable)
+
+    def _open_gate(self) -> None:
+        sock = self._place.sock
+        assert sock is not None
+        self._gate = (StreamGate if self.transport == "stream" else DatagramGate)(self, sock)
+
+    def _close_gate(self) -> None:
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.close()
+
+    def _cut(self, *, reset: bool) -> None:
+        for opening in list(self._openings):
+            opening.give_up(ConnectionAbortedError("the link goes down"))
+        for record in list(self._live.values()):
+            passage = record.passage
+            if passage is not None:
+                if reset:
+                    passage.reset()
+                else:
+                    passage.force()
+
+    # -- clients
+
+    def connect(self, **options: Any) -> Any:
+        """A client that is connected to it: a `StreamClient`, or a `DatagramClient` if datagrams pass here.
+
+        With TLS it trusts the certificate of whoever it gets to talk to: the link's, if the client's side of TLS ends here,
+        else the server's. A client that is still open at `stop` is closed then.
+
+        Args:
+            options: As for the client's own ``connect``: timeout, source, tls, server_hostname, ...
+        """
+        from ..clients import connect
+
+        settings = self._client_options(options)
+        client = connect(self.address, transport=self.transport, **settings)
+        self._clients = [one for one in self._clients if not one.closed]
+        self._clients.append(client)
+        return client
+
+    async def connect_async(self, **options: Any) -> Any:
+        """As `connect`, for asyncio; the test has to close the client."""
+        from ..clients import connect_async
+
+        settings = self._client_options(options)
+        return await connect_async(self.address, transport=self.transport, **settings)
+
+    def _client_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        if "tls" in options:
+            return options
+        from ..tls import hostname_for
+
+        server = self.settings.server
+        if self._client_credential is not None:
+            context, name = self._client_credential.client_context(), hostname_for(self.address)
+        elif self.server_context is None and getattr(getattr(server, "kind", None), "tls", None):
+            context, name = server.client_context(), hostname_for(server.address)
+        else:
+            return options
+        return {"tls": context, "server_hostname": name, **options}
+
+    # -- its end
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Stop it: nobody is taken any more, connections see end of file, the address is free. The second time nothing happens.
+
+        Args:
+            timeout: Seconds, instead of those of its settings.
+
+        Raises:
+            StillRunning: The relay's thread does not end; the message says what it is doing.
+            HandlerFailed: A trigger, or a fault of one's own, has raised.
+        """
+        with self._lock:
+            if self._stopped:
+                return
+            self._stopped = True
+        try:
+            if self.relay.running:
+                self.relay.call(self._halt, timeout=self.settings.timeout if timeout is None else timeout)
+            else:
+                self._halt()
+        finally:
+            self._place.close()
+            if self._directory is not None:
+                self._directory.close()
+            for client in self._clients:
+                client.close()
+            self._on_stop(self)
+        self._raise_errors()
+
+    def _halt(self) -> None:
+        self._close_gate()
+        self._cut(reset=False)
+
+    def _raise_errors(self) -> None:
+        errors, self.errors = self.errors, []
+        if errors:
+            lines = [f"{type(error).__name__}: {error}" for error in errors]
+            raise HandlerFailed(f"a fault or a trigger of {self} raised: " + "; ".join(lines)) from errors[0]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.stop()
+        except HandlerFailed as failure:
+            if error is None:
+                raise
+            error.add_note(f"{type(failure).__name__}: {failure}")
+
+    # -- for its parts, in the relay's thread
+
+    def accepted(self, near: socket.socket, address: Any) -> None:
+        """A client has come."""
+        record = self._enter(address)
+        if self.transcript is not None:
+            self.transcript.add(Connect(self.transcript.now(), record.number, address, self._place.address))
+        opening = Opening(self, near, record)
+        self._openings.add(opening)
+        opening.advance()
+
+    def opened(self, opening: Opening, client: Leg, server: Leg) -> None:
+        """A client has got through to the server."""
+        self._openings.discard(opening)
+        record = opening.record
+        if self.upstream_transcript is not None:
+            here, there = server.sock.getsockname(), self.upstream
+            self.upstream_transcript.add(Connect(self.upstream_transcript.now(), record.number, here, there))
+        passage = RelayedConnection(
+            self.relay,
+            client,
+            server,
+            seed=self.seed,
+            number=record.number,
+            tell=self._tell,
+            on_end=self._passage_ended,
+            opened=record.opened,
+        )
+        record.begin(passage)
+        self.relay.add(passage)
+        try:
+            passage.begin(self._standing.groups)
+        except Exception as error:  # noqa: BLE001 - a trigger's own function
+            passage.fail(error)
+
+    def opening_failed(self, opening: Opening, reason: str) -> None:
+        """A client has not got through."""
+        self._openings.discard(opening)
+        record = opening.record
+        if self.transcript is not None:
+            self.transcript.note(record.number, reason)
+            self.transcript.close(record.number, "server", "rst")
+        self._end(record, "failed", reason)
+
+    def peer_came(self, client: DatagramEnd, server: DatagramEnd, address: Any) -> RelayedPeer:
+        """A datagram has come from somebody new."""
+        record = self._enter(address)
+        peer = RelayedPeer(
+            self.relay,
+            client,
+            server,
+            seed=self.seed,
+            number=record.number,
+            tell=self._tell,
+            on_end=self._passage_ended,
+        )
+        record.begin(peer)
+        self.relay.add(peer)
+        peer.begin(self._standing.groups)
+        return peer
+
+    def upstream_socket(self) -> socket.socket:
+        """A datagram socket that is connected to the server, and has a name to which it can answer."""
+        sock = socket.socket(self.upstream_family, socket.SOCK_DGRAM)
+        try:
+            if self.upstream_family == getattr(socket, "AF_UNIX", None):
+                sock.bind(self._upstream_name())
+            sock.setblocking(False)
+            sock.connect(self.upstream)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def _upstream_name(self) -> str:
+        if os.path.exists("/proc/net/unix"):
+            return ""  # the kernel picks a name
+        if self._directory is None:
+            self._directory = SocketDirectory()
+        return self._directory.path()
+
+    def note(self, number: int, text: str) -> None:
+        """Write a remark into the transcript."""
+        if self.transcript is not None:
+            self.transcript.note(number, text)
+
+    def failed(self, error: Exception) -> None:
+        """Something has raised that should not."""
+        self.errors.append(error)
+        self.note(0, f"{type(error).__name__}: {error}")
+
+    def _enter(self, address: Any) -> LinkConnection:
+        self._count += 1
+        record = LinkConnection(self._count, address, monotonic())
+        with self._lock:
+            self._live[record.number] = record
+        return record
+
+    def _tell(self, decision: Decision) -> None:
+        self.trace.add(decision)
+        record = self._live.get(decision.connection)
+        if record is not None:
+            record.count(decision.fault)
+        self.note(decision.connection, f"{decision.fault}, {decision.direction}: {decision.what}")
+
+    def _passage_ended(self, passage: RelayedConnection | RelayedPeer) -> None:
+        record = self._live.get(passage.number)
+        if passage.error is not None:
+            self.failed(passage.error)
+        if isinstance(passage, RelayedPeer) and isinstance(self._gate, DatagramGate):
+            self._gate.forget(passage)
+        if record is not None:
+            self._end(record, _STATES[passage.end])
+
+    def _end(self, record: LinkConnection, state: State, reason: str = "") -> None:
+        record.end(state, monotonic(), reason)
+        with self._lock:
+            self._live.pop(record.number, None)
+            self._ended.append(record)

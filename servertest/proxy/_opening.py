@@ -1,0 +1,202 @@
+"""A connection on its way: accepted, not yet relayed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import ssl
+from collections.abc import Generator
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from .._support import DeadlineExceeded, format_address, hard_reset
+from ..wire._relay_leg import Leg, make_prompt
+
+if TYPE_CHECKING:
+    from ..transcript import Side
+    from ._link import Link
+    from ._record import LinkConnection
+
+__all__ = ("Opening",)
+
+#: Seconds after which a Unix server with a full backlog is tried again: the system does not tell when there is room.
+_RETRY = 0.005
+
+
+class Opening:
+    """Takes a client through the handshake, if there is one, to the server, and hands both over to the relay.
+
+    Nothing here waits: it goes on whenever one of its sockets is ready.
+
+    Args:
+        link: Whose connection it is.
+        near: The client's socket.
+        record: What is known of the connection.
+    """
+
+    __slots__ = (
+        "_deadline",
+        "_doing",
+        "_far",
+        "_link",
+        "_near",
+        "_steps",
+        "_watched",
+        "readable",
+        "record",
+        "timer_at",
+        "writable",
+    )
+
+    def __init__(self, link: Link, near: socket.socket, record: LinkConnection) -> None:
+        self._link = link
+        self._near = near
+        self._far: socket.socket | None = None
+        self.record = record
+        self.readable = self.writable = False
+        self.timer_at: float | None = None
+        self._deadline = monotonic() + link.settings.connect_timeout
+        self._doing = "the connection to begin"
+        self._watched: list[int] = []
+        self._steps = self._open()
+
+    def ready(self, events: int) -> None:
+        """A socket is ready: try again."""
+        self.advance()
+
+    def due(self, now: float) -> None:
+        """It has taken too long, or what could not be waited for is to be tried again."""
+        if now >= self._deadline:
+            self.give_up(DeadlineExceeded(self._doing, self._link.settings.connect_timeout))
+        else:
+            self.advance()
+
+    def failed(self, error: Exception) -> None:
+        """Working for it has raised."""
+        self.give_up(error)
+
+    def advance(self) -> None:
+        """Go as far as it goes now."""
+        try:
+            next(self._steps, None)
+        except (OSError, ValueError) as error:
+            self.give_up(error)
+
+    def give_up(self, error: Exception) -> None:
+        """There will be no connection: the client gets RST, and the transcript says why."""
+        self._forget()
+        self._steps.close()
+        if self._far is not None:
+            self._far.close()
+        if isinstance(error, ssl.SSLError) and self._near.fileno() >= 0:
+            _close_after_alert(self._near)
+        else:
+            hard_reset(self._near)
+        self._link.opening_failed(self, f"waited for {self._doing}: {error}")
+
+    def _open(self) -> Generator[None, None, None]:
+        link = self._link
+        if link.client_context is not None:
+            self._doing = "the TLS handshake with the client"
+            self._near = tls = _wrapped(link.client_context, self._near, server_side=True)
+            self._watch(self._near)
+            yield from self._shake_hands(tls)
+        self._doing = f"a connection to {format_address(link.settings.upstream)}"
+        yield from self._connect()
+        if link.server_context is not None:
+            assert self._far is not None
+            self._doing = "the TLS handshake with the server"
+            self._far = tls = _wrapped(link.server_context, self._far, server_hostname=link.server_hostname)
+            yield from self._shake_hands(tls)
+        self._hand_over()
+
+    def _connect(self) -> Generator[None, None, None]:
+        address = self._link.settings.upstream
+        self._far = far = socket.socket(self._link.upstream_family, socket.SOCK_STREAM)
+        far.setblocking(False)
+        make_prompt(far)
+        code = far.connect_ex(address)
+        while code == errno.EAGAIN:
+            self._wait(_RETRY)
+            yield
+            code = far.connect_ex(address)
+        if code not in (0, errno.EINPROGRESS):
+            raise OSError(code, os.strerror(code))
+        self._watch(far)
+        # On the loopback interface it is there at once.
+        while not _is_connected(far):
+            self._wait()
+            yield
+
+    def _shake_hands(self, tls: ssl.SSLSocket) -> Generator[None, None, None]:
+        while True:
+            try:
+                tls.do_handshake()
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                self._wait()
+                yield
+            else:
+                return
+
+    def _hand_over(self) -> None:
+        assert self._far is not None
+        self.timer_at = None
+        link, number = self._link, self.record.number
+        client = _leg(self._near, "client", link, number)
+        server = _leg(self._far, "server", link, number)
+        self._watched.clear()  # they are the relay's now
+        link.opened(self, client, server)
+
+    # -- waiting
+
+    def _watch(self, sock: socket.socket) -> None:
+        self._watched.append(sock.fileno())
+        self._link.relay.watch(sock.fileno(), self)
+
+    def _wait(self, seconds: float | None = None) -> None:
+        until = self._deadline if seconds is None else min(self._deadline, monotonic() + seconds)
+        self._link.relay.call_at(until, self)
+
+    def _forget(self) -> None:
+        self.timer_at = None
+        for fd in self._watched:
+            self._link.relay.unwatch(fd, self)
+        self._watched.clear()
+
+
+def _is_connected(sock: socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError as error:
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code)) from None
+        if error.errno != errno.ENOTCONN:
+            raise
+        return False
+    return True
+
+
+def _wrapped(context: ssl.SSLContext, sock: socket.socket, **settings: object) -> ssl.SSLSocket:
+    sock.setblocking(False)
+    return context.wrap_socket(sock, do_handshake_on_connect=False, **settings)  # type: ignore[arg-type]
+
+
+def _leg(sock: socket.socket, peer: Side, link: Link, number: int) -> Leg:
+    recorder = link.transcript if peer == "client" else link.upstream_transcript
+    if isinstance(sock, ssl.SSLSocket):
+        from ..wire._relay_tls import TlsLeg
+
+        return TlsLeg(sock, peer, recorder, number)
+    return Leg(sock, peer, recorder, number)
+
+
+def _close_after_alert(sock: socket.socket) -> None:
+    """Let the client read what was wrong with the handshake: a RST would overtake the alert."""
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(sock, socket.SHUT_WR)
+        while socket.socket.recv(sock, 1 << 16):
+            pass
+    sock.close()

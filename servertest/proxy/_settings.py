@@ -1,0 +1,290 @@
+"""What a link is asked for, checked before anything is opened."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_args
+
+from .._support import (
+    STOP_TIMEOUT,
+    AddressError,
+    Family,
+    UsageError,
+    family_of,
+    format_address,
+    parse_address,
+)
+from ..faults import Plan, plan
+
+if TYPE_CHECKING:
+    import ssl
+
+    from .._support import Address, Transport
+    from ..faults import Faults
+
+__all__ = ("Settings", "settings_for")
+
+_FAMILIES = get_args(Family)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A link's settings.
+
+    Attributes:
+        upstream: Where the server is.
+        server: The running server, if it is one of ours; None otherwise.
+        transport: "stream" or "datagram".
+        family: The family of the address on which the link listens.
+        listen: Where the link listens; None for a free address.
+        faults: What goes wrong from the beginning.
+        seed: Where random numbers come from.
+        recording: Whether there are transcripts.
+        tls: What the client's side of TLS ends in: True, a profile, its name, a credential or a context; None if TLS passes.
+        upstream_tls: Likewise for the server's side: True, a context or a credential.
+        server_hostname: The name to check at the server.
+        connect_timeout: Seconds until an upstream that does not answer is given up, and for each handshake.
+        idle_timeout: Seconds after which a datagram peer that says nothing is forgotten.
+        max_peers: Datagram peers at the same time; the one that was idle longest makes way.
+        timeout: Seconds that `Link.stop` may take.
+    """
+
+    upstream: Address
+    server: Any
+    transport: Transport
+    family: Family
+    listen: Address | None
+    faults: Plan
+    seed: int | str
+    recording: bool = True
+    tls: Any = None
+    upstream_tls: Any = None
+    server_hostname: str | None = None
+    connect_timeout: float = 5.0
+    idle_timeout: float = 60.0
+    max_peers: int = 1024
+    timeout: float = STOP_TIMEOUT
+
+
+def settings_for(
+    upstream: Any,
+    faults: Faults = None,
+    *,
+    seed: int | str | None = None,
+    listen: Any = None,
+    transport: Transport | None = None,
+    expose: bool = False,
+    transcript: bool = True,
+    tls: Any = None,
+    upstream_tls: Any = None,
+    server_hostname: str | None = None,
+    connect_timeout: float = 5.0,
+    idle_timeout: float = 60.0,
+    max_peers: int = 1024,
+    timeout: float = STOP_TIMEOUT,
+) -> Settings:
+    """Check what a link is asked for. See `Proxy.link` for the arguments.
+
+    Raises:
+        UsageError: Something cannot be; the message names the argument.
+    """
+    for name, seconds in (
+        ("connect_timeout", connect_timeout),
+        ("idle_timeout", idle_timeout),
+        ("timeout", timeout),
+    ):
+        _check_seconds(name, seconds)
+    _check_count("max_peers", max_peers)
+    _check_seed(seed)
+    address, server = _upstream(upstream)
+    chosen = _transport(server, transport)
+    if chosen == "datagram" and (tls or upstream_tls):
+        raise UsageError("tls: TLS is for streams, and this upstream serves datagrams")
+    place, family = _listen(listen, address, expose=expose)
+    return Settings(
+        upstream=_resolved(address, chosen),
+        server=server,
+        transport=chosen,
+        family=family,
+        listen=place,
+        faults=_checked(faults, chosen),
+        seed=secrets.randbits(32) if seed is None else seed,
+        recording=transcript,
+        tls=_tls("tls", tls),
+        upstream_tls=_tls("upstream_tls", upstream_tls),
+        server_hostname=server_hostname,
+        connect_timeout=connect_timeout,
+        idle_timeout=idle_timeout,
+        max_peers=max_peers,
+        timeout=timeout,
+    )
+
+
+def _check_count(name: str, count: Any) -> None:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise UsageError(f"{name} is a number from 1 up, not {count!r}")
+
+
+def _check_seconds(name: str, seconds: Any) -> None:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
+        raise UsageError(f"{name} is a number of seconds above 0, not {seconds!r}")
+
+
+def _check_seed(seed: Any) -> None:
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | str)):
+        raise UsageError(f"seed is a number or a text, not {seed!r}")
+
+
+def _checked(faults: Faults, transport: Transport) -> Plan:
+    made = plan(faults)
+    made.check(transport, ("line",))
+    return made
+
+
+def _upstream(upstream: Any) -> tuple[Address, Any]:
+    """The address of an upstream, and the server if it is an object that has one."""
+    if hasattr(upstream, "address"):
+        return upstream.address, upstream
+    return _address("upstream", upstream), None
+
+
+def _address(name: str, given: Any) -> Address:
+    if isinstance(given, os.PathLike):
+        given = os.fspath(given)
+    if isinstance(given, str) and given[:1] != "\0":
+        try:
+            return parse_address(given)
+        except AddressError as error:
+            raise AddressError(f"{name}: {error}") from None
+    try:
+        family_of(given)
+    except AddressError as error:
+        raise AddressError(f"{name}: {error}") from None
+    address: Address = given
+    return address
+
+
+def _transport(server: Any, wanted: Any) -> Transport:
+    kind = getattr(server, "kind", server)
+    known: Transport | None = getattr(kind, "transport", None)
+    if wanted not in (None, "stream", "datagram"):
+        raise UsageError(f"transport is 'stream' or 'datagram', not {wanted!r}")
+    if known and wanted and known != wanted:
+        raise UsageError(f"transport: {server} is a {known} server, and cannot be reached by {wanted}")
+    chosen: Transport = wanted or known or "stream"
+    return chosen
+
+
+def _listen(listen: Any, upstream: Address, *, expose: bool) -> tuple[Address | None, Family]:
+    """Where to listen, and on which family."""
+    if listen is None:
+        return None, _family(upstream)
+    if isinstance(listen, str) and listen in _FAMILIES:
+        family: Family = listen  # type: ignore[assignment] # it is one of them
+        return None, family
+    address = _address("listen", listen)
+    if isinstance(address, tuple) and not expose and not _is_loopback(address[0]):
+        raise UsageError(
+            f"listen: {format_address(address)} can be reached from other machines: take 127.0.0.1, or say expose=True"
+        )
+    return address, _family(address)
+
+
+def _family(address: Address) -> Family:
+    family = family_of(address)
+    if family == socket.AF_INET6:
+        return "inet6"
+    if family == socket.AF_INET:
+        return "inet"
+    return "abstract" if os.fsencode(address)[:1] == b"\0" else "unix"  # type: ignore[arg-type] # no tuple is left
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _resolved(address: Address, transport: Transport) -> Address:
+    """With a number in place of a host name, so that nobody waits for a name server later."""
+    if not isinstance(address, tuple):
+        return address
+    host, port, *_ = address
+    if host in ("", "0.0.0.0", "::"):  # noqa: S104 - a server that listens everywhere is reached here
+        return ("::1" if ":" in host else "127.0.0.1", port)
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        kind = socket.SOCK_STREAM if transport == "stream" else socket.SOCK_DGRAM
+        try:
+            found = socket.getaddrinfo(host, port, type=kind)
+        except (OSError, UnicodeError) as error:
+            raise AddressError(f"upstream: {format_address(address)} cannot be resolved: {error}") from None
+        # As everywhere here, a name is an IPv4 address first.
+        return min(found, key=lambda one: one[0] != socket.AF_INET)[4]
+    return address
+
+
+def _tls(name: str, value: Any) -> Any:
+    if value is None or value is False:
+        return None
+    if value is True or isinstance(value, str):
+        return value
+    if any(
+        hasattr(value, attribute)
+        for attribute in ("wrap_socket", "behaviour", "server_context", "client_context")
+    ):
+        return value
+    raise UsageError(
+        f"{name} is True, a profile, a credential, an Authority or an ssl.SSLContext, not {value!r}"
+    )
+
+
+def context_for_clients(settings: Settings, address: Address) -> tuple[ssl.SSLContext | None, Any]:
+    """The context with which the link answers clients, and the credential of clients that trust it, if it is known."""
+    wanted = settings.tls
+    if wanted is None:
+        return None, None
+    if hasattr(wanted, "wrap_socket"):
+        return wanted, None
+    if hasattr(wanted, "server_context") and not hasattr(wanted, "server_credential"):
+        return wanted.server_context(), None
+    from ..tls import shared_authority
+
+    authority = wanted if hasattr(wanted, "server_credential") else shared_authority()
+    profile = "good" if wanted is True or authority is wanted else wanted
+    context = authority.server_credential(address, profile).server_context()
+    return context, authority.client_credential(profile)
+
+
+def context_for_server(settings: Settings) -> tuple[ssl.SSLContext | None, str | None]:
+    """The context with which the link talks to the server, and the name to check there."""
+    wanted = settings.upstream_tls
+    if wanted is None:
+        return None, None
+    context: ssl.SSLContext = _server_context(settings, wanted)
+    name = settings.server_hostname
+    if name is None and context.check_hostname:
+        from ..tls import hostname_for
+
+        name = hostname_for(settings.upstream if settings.server is None else settings.server.address)
+    return context, name
+
+
+def _server_context(settings: Settings, wanted: Any) -> Any:
+    if hasattr(wanted, "wrap_socket"):
+        return wanted
+    if hasattr(wanted, "client_context"):
+        return wanted.client_context()
+    if settings.server is not None and hasattr(settings.server, "client_context"):
+        return settings.server.client_context()
+    from ..tls import shared_authority
+
+    return shared_authority().client_context("good" if wanted is True else wanted)
