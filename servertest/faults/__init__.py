@@ -111,6 +111,7 @@ __all__ = (
     "start",
     "start_calls",
     "start_listener",
+    "streams",
     "teller",
     "untold",
     "upstream",

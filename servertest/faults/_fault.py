@@ -299,9 +299,8 @@ class Plan(_Composed):
         return written(self)
 
     def named(self) -> tuple[tuple[str, Entry], ...]:
-        """Each entry with a name of its own: that of its fault, and from the second of a kind on its number.
-
-        Another fault that is added changes no name, and so nobody's random numbers.
+        """Each entry with a name of its own, for traces and counters: that of its fault, and from the second of a kind on its
+        number.
         """
         seen: dict[str, int] = {}
         named = []

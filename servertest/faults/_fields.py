@@ -73,7 +73,8 @@ class Rule:
             fits = self._holds(value)
         if not fits:
             raise UsageError(f"{owner}: {name} is {self.allowed}, not {value!r}")
-        return value
+        # Equal values are written alike: 1.0 as 1.
+        return int(value) if isinstance(value, float) and value.is_integer() else value
 
     def _holds(self, value: object) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):

@@ -40,7 +40,7 @@ class Site:
 
     Args:
         seed: The seed of the plan.
-        fault: The name that the fault has in its plan: part of every stream's name, so that faults do not share draws.
+        fault: What the fault is called here: part of every stream's name, so that faults do not share draws.
         connection: The connection's number, from 1; for datagrams the peer's.
         direction: "upstream" (client to server) or "downstream".
         transport: "stream" or "datagram".

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..transcript import Direction
     from ._fault import Entry, Plan
 
-__all__ = ("start", "teller", "untold")
+__all__ = ("start", "streams", "teller", "untold")
 
 
 def untold(decision: Decision) -> None:
@@ -52,16 +52,13 @@ def start(
     """
     plan.check(transport)
     stages: list[tuple[str, Callable[[], Stage]]] = []
-    seen: Counter[str] = Counter()
-    for name, entry in plan.named():
-        key = f"{name.partition('#')[0]} {entry.fault!r} {entry.trigger!r}"
-        seen[key] += 1
+    for name, stream, entry in streams(plan):
         aim = entry.direction or entry.fault.usual_direction
         if entry.fault.place != "line" or aim not in (None, direction):
             continue
         site = Site(
             seed,
-            name,
+            stream,
             connection=connection,
             direction=direction,
             transport=transport,
@@ -69,8 +66,22 @@ def start(
             note=teller(note, connection, direction, name),
         )
         if entry.trigger is None or entry.trigger.meets(site):
-            stages.append((f"{key} {seen[key]}", partial(_make, entry, site)))
+            key = f"{stream} {entry.trigger!r}" if entry.trigger else stream
+            stages.append((key, partial(_make, entry, site)))
     return stages
+
+
+def streams(plan: Plan) -> Iterator[tuple[str, str, Entry]]:
+    """For each entry its name, the name of its random stream, and itself.
+
+    A stream is named by the fault's value, and from the second of equal ones by its number too: whatever is added before
+    or behind, on a live connection or not, changes nobody's draws.
+    """
+    seen: Counter[str] = Counter()
+    for name, entry in plan.named():
+        value = f"{entry.fault.name} {entry.fault!r}"
+        seen[value] += 1
+        yield name, f"{value} {seen[value]}", entry
 
 
 def teller(

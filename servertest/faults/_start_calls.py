@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ._calls import PASS, Calls, Verdict
 from ._stage import Site
-from ._start import teller, untold
+from ._start import streams, teller, untold
 
 if TYPE_CHECKING:
     from .._support import Transport
@@ -46,12 +46,12 @@ def start_calls(
     """
     plan.check(transport)
     faults: list[Calls] = []
-    for name, entry in plan.named():
+    for name, stream, entry in streams(plan):
         if entry.fault.place != "calls":
             continue
         site = Site(
             seed,
-            name,
+            stream,
             connection=connection,
             direction=entry.direction or receives,
             transport=transport,
@@ -86,8 +86,10 @@ def start_listener(
     """
     plan.check(transport)
     faults: list[Calls] = [
-        _Numbered(entry, Site(seed, name, direction="upstream", transport=transport, opened=opened), note)
-        for name, entry in plan.named()
+        _Numbered(
+            name, entry, Site(seed, stream, direction="upstream", transport=transport, opened=opened), note
+        )
+        for name, stream, entry in streams(plan)
         if entry.fault.place == "listener"
     ]
     return _Together(faults)
@@ -123,7 +125,8 @@ class _Timed(Calls):
 class _Numbered(Calls):
     """Counts connections for a fault's trigger; the fault's own count goes over those that the trigger lets it see."""
 
-    def __init__(self, entry: Entry, site: Site, note: Callable[[Decision], None]) -> None:
+    def __init__(self, name: str, entry: Entry, site: Site, note: Callable[[Decision], None]) -> None:
+        self._name = name
         self._trigger = entry.trigger
         self._site = site
         self._site.connection = 0
@@ -142,7 +145,7 @@ class _Numbered(Calls):
 
     def _tell(self, time: float, what: str) -> None:
         site = self._site
-        teller(self._note, site.connection, site.direction, site.fault)(time, what)
+        teller(self._note, site.connection, site.direction, self._name)(time, what)
 
 
 class _Together(Calls):
