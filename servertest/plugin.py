@@ -53,6 +53,7 @@ _OURS = frozenset(
         *(f"{scope}serve" for scope in ("", "class_", "module_", "package_", "session_")),
         "authority",
         "client_context",
+        "make_refused_address",
         "refused_address",
         "served",
         "served_client",
@@ -371,12 +372,27 @@ def client_context(authority: Any) -> Any:
 
 
 @pytest.fixture
-def refused_address() -> Iterator[Any]:
-    """A loopback address that refuses connections as long as the test runs: it is bound, and nobody listens."""
+def make_refused_address() -> Iterator[Callable[..., Any]]:
+    """A factory of addresses that refuse connections as long as the test runs: each is bound, and nobody listens.
+
+    make_refused_address(transport="stream", family="inet"): also "datagram"; "inet6", "dual", "unix", "abstract".
+    """
+    import contextlib
+
     from ._support import refused_address
 
-    with refused_address() as address:
-        yield address
+    with contextlib.ExitStack() as held:
+
+        def make(transport: Any = "stream", family: Any = "inet") -> Any:
+            return held.enter_context(refused_address(transport, family))
+
+        yield make
+
+
+@pytest.fixture
+def refused_address(make_refused_address: Callable[..., Any]) -> Any:
+    """A loopback address that refuses connections as long as the test runs: what make_refused_address() gives."""
+    return make_refused_address()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -67,6 +68,7 @@ def launch(
         AddressInUse: Something else holds the address.
         OSError: The address could not be bound for another reason.
     """
+    _refuse_in_server_process()
     seconds: Any = timeout
     if not isinstance(seconds, int | float) or not 0 < timeout < float("inf"):
         raise UsageError(f"timeout is a number of seconds above 0, not {timeout!r}")
@@ -87,6 +89,13 @@ def launch(
         options=options or {},
     )
     return Running(setup).start()
+
+
+def _refuse_in_server_process() -> None:
+    # Nothing but a server process has loaded this and is loading a plan.
+    pickling = sys.modules.get(f"{__package__}._process_pickle")
+    if pickling is not None:
+        pickling.refuse_while_loading()
 
 
 #: What `launch` knows by name.

@@ -249,6 +249,8 @@ def _await_service(process: ServerProcess, plan: Plan, deadline: Deadline) -> No
 
 def _raise_refusal(process: ServerProcess, plan: Plan) -> None:
     refusal: Any = process.refusal
+    if refusal.stage == "load" and isinstance(refusal.error, UsageError):
+        raise refusal.error  # of ours, which says all
     refusal.error.add_note(f"In the server process:\n{refusal.described}")
     if refusal.stage == "build":
         raise refusal.error

@@ -32,13 +32,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from importlib.machinery import ModuleSpec
 
-__all__ = ("dump_exception", "dump_plan", "load_exception", "load_plan")
+__all__ = ("dump_exception", "dump_plan", "load_exception", "load_plan", "refuse_while_loading")
 
 #: How far to look for the thing that cannot travel.
 _DEEPEST = 12
 #: Modules of the standard library whose objects hold what users put into them.
 _CONTAINERS = {"builtins", "collections", "functools", "types"}
 _registry_lock = threading.Lock()
+_loading = False
 
 
 def dump_plan(plan: object, name: str) -> tuple[bytes, list[type]]:
@@ -66,7 +67,30 @@ def dump_plan(plan: object, name: str) -> tuple[bytes, list[type]]:
 
 def load_plan(data: bytes) -> tuple[Any, list[type]]:
     """What `dump_plan` has dumped: the plan, and the classes that have travelled by value, in the same order."""
-    return pickle.loads(data)  # type: ignore[no-any-return]  # noqa: S301 - from the test's own process
+    global _loading
+    _loading = True
+    try:
+        return pickle.loads(data)  # type: ignore[no-any-return]  # noqa: S301 - from the test's own process
+    finally:
+        _loading = False
+
+
+def refuse_while_loading() -> None:
+    """Refuse to launch in a server process that is only importing what it is to serve: it would do so for ever.
+
+    Raises:
+        UsageError: It says which line launches.
+    """
+    if not _loading:
+        return
+    frame: Any = sys._getframe(1)  # noqa: SLF001 - inspect costs too much to be imported for this
+    while frame is not None and frame.f_code.co_name != "<module>":
+        frame = frame.f_back
+    where = "" if frame is None else f" ({frame.f_code.co_filename}, line {frame.f_lineno})"
+    raise UsageError(
+        f"a module that launches a server when it is imported{where} was imported by the server process, which needs what the "
+        'module defines: launch in a function, or below if __name__ == "__main__"'
+    )
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -474,6 +475,31 @@ def test_a_module_that_is_only_importable_here_is_a_clear_error(
         UsageError, match=r"handle could not be made again in a server process: changed.*host=\"thread\""
     ):
         launch(HandlerTarget(soon_gone.handle))
+
+
+@pytest.mark.parametrize("host", ["process", "thread"])
+def test_a_module_that_launches_when_it_is_imported_is_a_clear_error(tmp_path: Path, host: str) -> None:
+    (tmp_path / "eager.py").write_text(
+        "import servertest\nfrom servertest import servers\n\n"
+        "class Handler(servers.StreamRequestHandler):\n    pass\n\n"
+        f"running = servertest.launch(Handler, host={host!r})\n"
+        "servertest.launch(Handler, host='process')\n"
+    )
+    began = time.monotonic()
+    result = subprocess.run(
+        [sys.executable, "-c", "import eager"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert time.monotonic() - began < 15
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert "UsageError: a module that launches a server when it is imported" in last
+    assert "eager.py, line 7" in last
+    assert 'if __name__ == "__main__"' in last
 
 
 # -- transcript and output

@@ -170,8 +170,20 @@ import socket
 def test_refused(refused_address):
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(refused_address, 5)
+
+@pytest.mark.parametrize("family", ["inet", "unix", "abstract"])
+@pytest.mark.parametrize("transport", ["stream", "datagram"])
+def test_more(make_refused_address, transport, family):
+    from servertest.clients import connect
+    addresses = {make_refused_address(transport, family=family) for _ in range(3)}
+    assert len(addresses) == 3
+    for address in addresses:
+        with pytest.raises(ConnectionRefusedError):
+            with connect(address, transport=transport, bind=False) if transport == "datagram" else connect(address) as client:
+                client.send(b"x")
+                client.receive()
 """)
-    result.assert_outcomes(passed=1)
+    result.assert_outcomes(passed=7)
 
 
 def test_a_handler_that_raises_fails_its_test_at_teardown(run: Run) -> None:
