@@ -15,16 +15,23 @@ from ._transcript import *
 if TYPE_CHECKING:
     from ._exchanges import *
     from ._expected import *
+    from ._framing import *
     from ._wire_error import *
     from ._wire_form import *
 
 __all__ = (
+    "BadFrame",
+    "ByFunction",
     "Close",
     "CloseKind",
     "Connect",
     "Conversation",
+    "Cut",
+    "Cutter",
     "Data",
     "Datagram",
+    "Datagrams",
+    "Delimited",
     "Direction",
     "Disconnect",
     "Event",
@@ -35,8 +42,11 @@ __all__ = (
     "Expected",
     "Failure",
     "FinishSending",
+    "FixedSize",
+    "Framing",
     "Gap",
     "HalfClose",
+    "LengthPrefixed",
     "Note",
     "Place",
     "Recorder",
@@ -46,6 +56,7 @@ __all__ = (
     "Side",
     "Step",
     "Transcript",
+    "WholeStream",
     "WireSyntaxError",
     "describe_error",
     "dump_wire",
@@ -58,6 +69,12 @@ __all__ = (
 )
 
 _LATER = {
+    "BadFrame": "_framing",
+    "ByFunction": "_framing",
+    "Cut": "_framing",
+    "Cutter": "_framing",
+    "Datagrams": "_framing",
+    "Delimited": "_framing",
     "Disconnect": "_exchanges",
     "Exchange": "_expected",
     "Expect": "_exchanges",
@@ -65,10 +82,14 @@ _LATER = {
     "ExpectReset": "_exchanges",
     "Expected": "_expected",
     "FinishSending": "_exchanges",
+    "FixedSize": "_framing",
+    "Framing": "_framing",
+    "LengthPrefixed": "_framing",
     "Place": "_wire_error",
     "Script": "_exchanges",
     "Send": "_exchanges",
     "Step": "_exchanges",
+    "WholeStream": "_framing",
     "WireSyntaxError": "_wire_error",
     "dump_wire": "_wire_form",
     "load_exchanges": "_exchanges",
