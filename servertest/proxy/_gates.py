@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._support import format_address
 from ..wire._relay_datagrams import DatagramEnd, RelayedPeer
+from ..wire._relay_leg import make_prompt
 from ..wire._relay_poller import ENDED, READABLE, WRITABLE
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class StreamGate:
         self.writable = True
         self.timer_at: float | None = None
         self._open = True
+        make_prompt(sock)  # what is accepted inherits it
         link.relay.watch(sock.fileno(), self)
         self.pump()
 

@@ -21,7 +21,7 @@ from ..faults import plan as to_plan
 from ..servers._loop import Waker
 from ._relay_connection import RelayedConnection
 from ._relay_datagrams import DatagramEnd, RelayedPeer
-from ._relay_leg import Leg
+from ._relay_leg import Leg, make_prompt
 from ._relay_poller import new_poller
 
 if TYPE_CHECKING:
@@ -150,6 +150,8 @@ class Relay:
         plan.check("stream")
 
         def begin() -> RelayedConnection:
+            make_prompt(near)
+            make_prompt(far)
             made = RelayedConnection(
                 self,
                 Leg(near, "client", transcript, _enter(transcript, near)),

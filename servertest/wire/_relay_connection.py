@@ -68,8 +68,8 @@ class RelayedConnection(Passage):
         """Carry from now on, through these faults."""
         self._begin_faults(plans)
         for flow in self.directions:
-            flow.source.readable = True
             if flow.reading:
+                flow.source.readable = True
                 flow.pump()
 
     # -- ends

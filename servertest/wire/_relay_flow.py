@@ -240,6 +240,7 @@ class Flow:
 
     def _source_finished(self) -> None:
         source = self.source
+        source.spent = True
         if source.recorder is not None:
             source.recorder.half_close(source.number, source.peer)
         self.finish(monotonic())
@@ -277,9 +278,11 @@ class Flow:
             self.connection.reset()
             return
         self.done = True
-        self.sink.finish_sending()
         if self._ending is CLOSED:
+            self.sink.finish_sending()
             self.connection.close_other(self)
+        elif not (self.connection.other(self).done and self.sink.spent):
+            self.sink.finish_sending()
         self.connection.flow_done()
 
     # -- faults

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ("Leg", "make_prompt")
 
 _UNIX = getattr(socket, "AF_UNIX", None)
+#: A socket's family as a plain number: the property of `socket.socket` looks up the enumeration each time.
+_family: Callable[[socket.socket], int] = socket.SocketType.family.__get__
 _SCRAP = memoryview(bytearray(1 << 16))
 
 
@@ -33,6 +35,7 @@ class Leg:
         incoming: The direction that reads from it.
         outgoing: The direction that writes to it.
         drains: Whether a read that gets less than it asked for has got all that there is.
+        spent: Whether the end of what the peer sends has been read.
     """
 
     __slots__ = (
@@ -47,6 +50,7 @@ class Leg:
         "recv_into",
         "send",
         "sock",
+        "spent",
         "writable",
     )
 
@@ -54,20 +58,20 @@ class Leg:
     outgoing: Flow
 
     def __init__(self, sock: socket.socket, peer: Side, recorder: Recorder | None, number: int) -> None:
-        sock.setblocking(False)
+        if sock.gettimeout() != 0:
+            sock.setblocking(False)
         self.sock = sock
         self.fd = sock.fileno()
         self.peer = peer
         self.recorder = recorder
         self.number = number
-        self.readable = False
+        self.readable = self.spent = False
         self.writable = True
         # Bound once: they are called for each piece that passes.
         self.recv_into: Callable[[memoryview], int] = sock.recv_into
         self.send: Callable[[Any], int] = sock.send
         # A Unix socket stops reading where descriptors came along.
-        self.drains = sock.family != _UNIX
-        make_prompt(sock)
+        self.drains = _family(sock) != _UNIX
 
     def ready(self, events: int) -> None:
         """The socket has become ready."""
@@ -98,9 +102,10 @@ class Leg:
         """Close it in order. What the peer has sent is discarded first: left unread it would make a RST of the FIN."""
         if self.sock.fileno() < 0:
             return
-        with contextlib.suppress(OSError):
-            while self._discard(_SCRAP):
-                pass
+        if not self.spent:
+            with contextlib.suppress(OSError):
+                while self._discard(_SCRAP):
+                    pass
         self.sock.close()
         self._record_close(self.us, how)
 
@@ -134,6 +139,6 @@ class Leg:
 
 def make_prompt(sock: socket.socket) -> None:
     """Let small pieces leave at once: the relay adds no delay of its own (Nagle's algorithm)."""
-    if sock.family != _UNIX and sock.type == socket.SOCK_STREAM:
+    if _family(sock) != _UNIX:
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
