@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .contract import Report, check
     from .launch import Kind, Running, kinds, launch
     from .transcript import Exchange, Transcript, load_exchanges
+    from .wire import change_faults, faulty
 
 __all__ = (
     "AsyncDatagramClient",
@@ -25,7 +26,9 @@ __all__ = (
     "Running",
     "StreamClient",
     "Transcript",
+    "change_faults",
     "check",
+    "faulty",
     "kinds",
     "launch",
     "load_exchanges",
@@ -38,6 +41,7 @@ _HOMES = {
     "contract": ("Report", "check"),
     "launch": ("Kind", "Running", "kinds", "launch"),
     "transcript": ("Exchange", "Transcript", "load_exchanges"),
+    "wire": ("change_faults", "faulty"),
 }
 
 
