@@ -27,6 +27,7 @@ from ._settings import context_for_clients, context_for_server
 if TYPE_CHECKING:
     from .._support import Address, Transport
     from ..faults import Decision, Faults, Plan
+    from ..transcript import Direction
     from ..wire._relay import Relay
     from ..wire._relay_datagrams import DatagramEnd
     from ..wire._relay_leg import Leg
@@ -75,6 +76,7 @@ class Link:
         self._standing = Standing()
         self._standing.add("", settings.faults)
         self._count = 0
+        self._passed = [0, 0, 0, 0]  # on connections that have ended
         self._live: dict[int, LinkConnection] = {}
         self._ended: deque[LinkConnection] = deque(maxlen=_REMEMBERED)
         self._openings: set[Opening] = set()
@@ -88,7 +90,7 @@ class Link:
         try:
             self.client_context, self._client_credential = context_for_clients(settings, self._place.address)
             self.server_context, self.server_hostname = context_for_server(settings)
-            relay.call(self._open_gate)
+            relay.call(self._open_gate if settings.up else self._place.down)
         except BaseException:
             self._place.close()
             raise
@@ -181,6 +183,14 @@ class Link:
     def hits(self) -> Counter[str]:
         """How many decisions each fault has made, by its name in the plan. `trace` has which connection, when and what."""
         return self.trace.counts
+
+    @property
+    def passed(self) -> dict[Direction, tuple[int, int]]:
+        """Bytes received and delivered each way, on all connections that there ever were."""
+        with self._lock:
+            counts = [self._passed, *(record.count_passed() for record in self._live.values())]
+        sums = [sum(column) for column in zip(*counts, strict=True)]
+        return {"upstream": (sums[0], sums[1]), "downstream": (sums[2], sums[3])}
 
     # -- faults
 
@@ -482,6 +492,7 @@ class Link:
             opened=record.opened,
         )
         record.begin(passage)
+        self._show(record)
         self.relay.add(passage)
         try:
             passage.begin(self._standing.groups)
@@ -510,6 +521,7 @@ class Link:
             on_end=self._passage_ended,
         )
         record.begin(peer)
+        self._show(record)
         self.relay.add(peer)
         peer.begin(self._standing.groups)
         return peer
@@ -549,13 +561,19 @@ class Link:
         record = LinkConnection(self._count, address, monotonic())
         with self._lock:
             self._live[record.number] = record
+        self._show(record)
         return record
+
+    def _show(self, event: LinkConnection | Decision) -> None:
+        if self.settings.watch is not None:
+            self.settings.watch(event)
 
     def _tell(self, decision: Decision) -> None:
         self.trace.add(decision)
         record = self._live.get(decision.connection)
         if record is not None:
             record.count(decision.fault)
+        self._show(decision)
         self.note(decision.connection, f"{decision.fault}, {decision.direction}: {decision.what}")
 
     def _passage_ended(self, passage: RelayedConnection | RelayedPeer) -> None:
@@ -572,3 +590,5 @@ class Link:
         with self._lock:
             self._live.pop(record.number, None)
             self._ended.append(record)
+            self._passed = [a + b for a, b in zip(self._passed, record.count_passed(), strict=True)]
+        self._show(record)

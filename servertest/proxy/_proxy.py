@@ -13,8 +13,11 @@ from ._link import Link
 from ._settings import settings_for
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .._support import Transport
-    from ..faults import Faults
+    from ..faults import Decision, Faults
+    from ._record import LinkConnection
 
 __all__ = ("Proxy", "link")
 
@@ -60,6 +63,8 @@ class Proxy:
         idle_timeout: float = 60.0,
         max_peers: int = 1024,
         timeout: float = STOP_TIMEOUT,
+        up: bool = True,
+        watch: Callable[[LinkConnection | Decision], object] | None = None,
     ) -> Link:
         """An address that leads to a server, through faults.
 
@@ -81,6 +86,9 @@ class Proxy:
             idle_timeout: Seconds after which a datagram peer is forgotten that neither side says anything to.
             max_peers: Datagram peers at a time; the one that was idle longest makes way.
             timeout: Seconds that `Link.stop` may take.
+            up: Whether it takes clients from the beginning; else from `Link.enable` on.
+            watch: Is told of each connection when it comes, when it is open and when it has ended, and of each decision of a
+                fault; in the thread that carries everything, so it must not wait.
 
         Raises:
             UsageError: Something cannot be; the message names the argument, or the fault and the reason.
@@ -101,6 +109,8 @@ class Proxy:
             idle_timeout=idle_timeout,
             max_peers=max_peers,
             timeout=timeout,
+            up=up,
+            watch=watch,
         )
         with self._lock:
             if self._stopped:

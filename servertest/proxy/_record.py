@@ -68,24 +68,25 @@ class LinkConnection:
     @property
     def upstream_received(self) -> int:
         """Bytes that came from the client."""
-        return self._count()[0]
+        return self.count_passed()[0]
 
     @property
     def upstream_delivered(self) -> int:
         """Bytes that the server's socket has taken."""
-        return self._count()[1]
+        return self.count_passed()[1]
 
     @property
     def downstream_received(self) -> int:
         """Bytes that came from the server."""
-        return self._count()[2]
+        return self.count_passed()[2]
 
     @property
     def downstream_delivered(self) -> int:
         """Bytes that the client's socket has taken."""
-        return self._count()[3]
+        return self.count_passed()[3]
 
-    def _count(self) -> tuple[int, int, int, int]:
+    def count_passed(self) -> tuple[int, int, int, int]:
+        """Bytes received and delivered upstream, and downstream."""
         passage = self.passage
         if passage is None:
             return self._passed
@@ -101,7 +102,7 @@ class LinkConnection:
 
     def end(self, state: State, when: float, reason: str = "") -> None:
         """It has ended."""
-        self._passed = self._count()
+        self._passed = self.count_passed()
         self.passage = None
         self._state = state
         self._ended = when

@@ -22,9 +22,11 @@ from ..faults import Plan, plan
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
     from .._support import Address, Transport
-    from ..faults import Faults
+    from ..faults import Decision, Faults
+    from ._record import LinkConnection
 
 __all__ = ("Settings", "settings_for")
 
@@ -51,6 +53,8 @@ class Settings:
         idle_timeout: Seconds after which a datagram peer that says nothing is forgotten.
         max_peers: Datagram peers at the same time; the one that was idle longest makes way.
         timeout: Seconds that `Link.stop` may take.
+        up: Whether it takes clients from the beginning.
+        watch: Is told what becomes of connections, and what faults decide; None if nobody wants to know.
     """
 
     upstream: Address
@@ -68,6 +72,8 @@ class Settings:
     idle_timeout: float = 60.0
     max_peers: int = 1024
     timeout: float = STOP_TIMEOUT
+    up: bool = True
+    watch: Callable[[LinkConnection | Decision], object] | None = None
 
 
 def settings_for(
@@ -86,6 +92,8 @@ def settings_for(
     idle_timeout: float = 60.0,
     max_peers: int = 1024,
     timeout: float = STOP_TIMEOUT,
+    up: bool = True,
+    watch: Callable[[LinkConnection | Decision], object] | None = None,
 ) -> Settings:
     """Check what a link is asked for. See `Proxy.link` for the arguments.
 
@@ -121,6 +129,8 @@ def settings_for(
         idle_timeout=idle_timeout,
         max_peers=max_peers,
         timeout=timeout,
+        up=up,
+        watch=watch,
     )
 
 
