@@ -81,8 +81,9 @@ class _Section:
                 self.queued += len(action.data)
                 self._put(start + action.after, action.data)
             else:
-                # An end waits for what is still being transmitted.
-                self._put(max(now, self._free_at) + action.after, _ENDS[type(action)])
+                # An end waits for what is still being transmitted; the end of datagrams also for those that are on their way.
+                due = max(now, self._free_at) + action.after
+                self._put(due if type(action) is Abort else max(due, self._last_due), _ENDS[type(action)])
         self._look()
 
     def pop(self, now: float) -> Output | None:
@@ -108,6 +109,8 @@ class _Section:
     def _put(self, due: float, output: Output) -> None:
         if self._heap is not None:
             self._count += 1
+            if due > self._last_due:
+                self._last_due = due
             heapq.heappush(self._heap, (due, self._count, output))
         else:
             self._last_due = due = due if due > self._last_due else self._last_due
