@@ -299,7 +299,8 @@ def _serve(request: pytest.FixtureRequest, kind: str | None = None) -> Iterator[
         return contextlib.nullcontext() if guard is None else guard.adopting()
 
     wide = request.scope != "function"
-    serve = Serve(_stop_timeout(config), note, around if wide else None, kind)
+    guarded = _current_guard(config) is not None or (wide and _leak_mode(config) != "off")
+    serve = Serve(_stop_timeout(config), note, around if wide else None, kind, leak_check=guarded)
     yield serve
     shared = config.stash.get(_shared_key, [])
     shared[:] = [running for running in shared if running not in serve.servers]

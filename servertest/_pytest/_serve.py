@@ -33,11 +33,13 @@ class Serve:
         note: Callable[[Running], object] = lambda running: None,
         around: Callable[[], AbstractContextManager[object]] | None = None,
         kind: Kind | str | None = None,
+        leak_check: bool = True,
     ) -> None:
         self._timeout = timeout
         self._note = note
         self._around = around
         self._kind = kind
+        self._leak_check = leak_check
         self._running: list[Running] = []
 
     @property
@@ -55,6 +57,8 @@ class Serve:
         options.setdefault("timeout", self._timeout)
         if self._kind is not None:
             options.setdefault("kind", self._kind)
+        if not self._leak_check:
+            options["options"] = {"leak_check": False, **(options.get("options") or {})}
         if self._around is None:
             running = launch(target, *arguments, **options)
         else:

@@ -22,9 +22,10 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
 
-from .._support import Deadline
+from .._support import Deadline, LeakFound
 from ..transcript import RemoteRecorder
 from ._errors import HandlerError
+from ._leaks import Snapshot, render_leaks, wait_clean
 from ._process_channel import Channel
 from ._process_pickle import dump_exception, load_plan
 
@@ -58,6 +59,7 @@ class Setting:
         stands_in: Whether `servertest.servers` has taken the place of the standard `socketserver`.
         coverage: How the test's process is measured, or None.
         recording_since: The time from which the transcript counts, or None if nothing is to be recorded.
+        leak_check: Whether to look, at the end, for what the server has left behind in its process.
     """
 
     environment: dict[str, str]
@@ -68,6 +70,7 @@ class Setting:
     stands_in: bool
     coverage: dict[str, Any] | None
     recording_since: float | None
+    leak_check: bool = True
 
 
 def serve(channel: int, output: int, stacks: int, bell: int, listener: int | None = None) -> NoReturn:
@@ -131,6 +134,7 @@ class _ServerProcess:
         self.patience = 0.0
         self.carried: Sequence[type] = ()
         self.masks = threading.local()
+        self.before: Snapshot | None = None
 
     # -- signals
 
@@ -206,6 +210,8 @@ class _ServerProcess:
         self._tell_imports(before)
         _take_filters(setting.filters, self.carried)
         self.patience = plan.timeout
+        if setting.leak_check:
+            self.before = Snapshot.take()
         return plan, _Observer(self.channel, self.carried, setting.recording_since)
 
     def _build(self, plan: Plan) -> Servable:
@@ -242,7 +248,19 @@ class _ServerProcess:
             forced = servable.close(Deadline(self._seconds_to_close(), "the handlers to end"))
         except BaseException as error:  # noqa: BLE001 - hooks of the user's server
             observer.failed(HandlerError.capture(error, where="close"))
+        if not forced:
+            self._look_for_leaks(observer)
         _send(self.channel, ("closed", forced))
+
+    def _look_for_leaks(self, observer: _Observer) -> None:
+        """Report what has appeared in this process since before the server was built, and has outlived it."""
+        if self.before is None:
+            return
+        # A child that lives is the zygote's to report, and to end. What a collection takes away no test would ever see again.
+        leaks = [leak for leak in wait_clean(self.before) if leak.kind != "child process" and not leak.remark]
+        if leaks:
+            error = LeakFound(f"the server has left something behind in its process: {render_leaks(leaks)}")
+            observer.failed(HandlerError.capture(error, where="server process"))
 
     def _seconds_to_close(self) -> float:
         """What the test's process has said before it sent SIGTERM; if it has said nothing, the server ended by itself."""

@@ -47,6 +47,8 @@ class HandlerError:
 
     def __str__(self) -> str:
         place = f"{self.where}, connection {self.connection}" if self.connection else self.where
+        if "\n" in self.message:
+            return f"{self.type_name} (in {place}): {self.message}"
         return (
             f"{self.type_name}: {self.message} (in {place})"
             if self.message

@@ -59,7 +59,8 @@ def launch(
         timeout: Seconds that stopping it may take before it is forced.
         transcript: Whether to record what passes.
         attributes: For a handler: what to set on its server.
-        options: What only the host understands.
+        options: What only the host understands: ``{"leak_check": False}`` keeps a server process from being looked at for what the
+            server has left behind in it.
         keywords: For a server class: further arguments by name.
 
     Raises:

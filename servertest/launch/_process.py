@@ -103,7 +103,7 @@ class ProcessHost:
         process = ServerProcess(observer, carried)
         try:
             process.fork(zygote, plan.listener)
-            process.tell(("plan", _setting(observer, carried), data), deadline)
+            process.tell(("plan", _setting(plan, carried), data), deadline)
             _await_service(process, plan, deadline)
         except BaseException:
             process.kill()
@@ -197,8 +197,8 @@ def _portable(plan: Plan) -> Plan:
     return dataclasses.replace(plan, listener=None, observer=None)
 
 
-def _setting(observer: Observer, carried: Sequence[type]) -> Setting:
-    transcript = observer.transcript
+def _setting(plan: Plan, carried: Sequence[type]) -> Setting:
+    transcript = _observer(plan).transcript
     return Setting(
         environment=dict(os.environ),
         directory=_current_directory(),
@@ -208,6 +208,7 @@ def _setting(observer: Observer, carried: Sequence[type]) -> Setting:
         stands_in=getattr(sys.modules.get("socketserver"), "__name__", "") == "servertest.servers",
         coverage=measurement_options(),
         recording_since=None if transcript is None else transcript.started,
+        leak_check=bool(plan.options.get("leak_check", True)),
     )
 
 

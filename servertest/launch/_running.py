@@ -21,6 +21,7 @@ from .._support import (
     Deadline,
     DeadlineExceeded,
     HandlerFailed,
+    LeakFound,
     SocketDirectory,
     StillRunning,
     UsageError,
@@ -523,14 +524,13 @@ class Running:
         lines = [f"{count} at {self} which the test did not claim"]
         seen: dict[str, int] = {}
         for number, error in enumerate(errors, 1):
-            first_one = seen.setdefault(_stack_in(error.traceback_text), number)
-            again = f"    (the same stack as in [{first_one}])"
-            lines += [f"[{number}] {error}", error.traceback_text.rstrip() if first_one == number else again]
+            lines.append(f"[{number}] {error}")
+            if stack := _stack_in(error.traceback_text):
+                first_one = seen.setdefault(stack, number)
+                again = f"    (the same stack as in [{first_one}])"
+                lines.append(error.traceback_text.rstrip() if first_one == number else again)
         lines += self._conversations({error.connection for error in errors if error.connection})
-        first = errors[0].type_name.rpartition(".")[2]
-        lines.append(
-            f"If it is meant to happen: with server.expects_error({first}): ..., or server.errors.pop()."
-        )
+        lines.append(_way_out(errors[0]))
         failure = HandlerFailed("\n".join(lines))
         exceptions = [error.exception for error in errors]
         failure.__cause__ = (
@@ -564,8 +564,21 @@ class Running:
         return "\n".join(line for line in lines if line)
 
 
+def _way_out(error: HandlerError) -> str:
+    """What to do if an error is none."""
+    if isinstance(error.exception, LeakFound):
+        return (
+            'If it has to be so: @pytest.mark.servertest_no_leak_check(reason="..."), or options={"leak_check": False} '
+            "where the server is put up."
+        )
+    first = error.type_name.rpartition(".")[2]
+    return f"If it is meant to happen: with server.expects_error({first}): ..., or server.errors.pop()."
+
+
 def _stack_in(traceback_text: str) -> str:
-    """A traceback without the exceptions at the ends of its stacks, which may differ where the stacks do not."""
+    """A traceback without the exceptions at the ends of its stacks, which may differ where the stacks do not; "" if it has none."""
+    if "\n  File " not in traceback_text:
+        return ""
     return "\n".join(line for line in traceback_text.splitlines() if line.startswith("  "))
 
 

@@ -72,7 +72,7 @@ def test_a_context_for_clients_of_others() -> None:
 
 
 def test_a_context_for_a_plain_server() -> None:
-    with launch(Upper) as running, pytest.raises(UsageError, match="launch it with tls=True"):
+    with launch(Upper) as running, pytest.raises(UsageError, match="put it up with tls=True"):
         running.client_context()
 
 

@@ -35,6 +35,37 @@ def test_the_test_that_leaks_is_blamed_and_not_the_next(run: Run) -> None:
     result.stdout.fnmatch_lines(["*test_leaky left something behind:*", "*TCP socket*"])
 
 
+LEAKY_PROCESS = """
+import socket
+KEPT = []
+
+class Leaky(Upper):
+    def handle(self):
+        KEPT.append(socket.socket())
+        super().handle()
+
+{marker}
+def test_leaky(serve):
+    with serve(Leaky, host="process").connect() as client:
+        client.send_all(b"hi\\n")
+        assert client.readline() == b"HI\\n"
+
+def test_shared(module_serve):
+    with module_serve(Upper, host="process").connect() as client:
+        client.send_all(b"hi\\n")
+        assert client.readline() == b"HI\\n"
+"""
+
+
+def test_a_server_process_is_watched_as_the_test_is(run: Run) -> None:
+    result = run(LEAKY_PROCESS.format(marker=""))
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*has left something behind in its process*", "*TCP socket*"])
+    run(LEAKY_PROCESS.format(marker=""), "--servertest-leaks=off").assert_outcomes(passed=2)
+    marker = '@pytest.mark.servertest_no_leak_check(reason="kept")'
+    run(LEAKY_PROCESS.format(marker=marker)).assert_outcomes(passed=2)
+
+
 def test_a_unix_path_that_is_left_behind_is_found(run: Run) -> None:
     result = run("""
 import os, socket
