@@ -1,0 +1,161 @@
+"""Faults of calls and of listeners: what has to be asked before each call, and what is said."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+import pytest
+
+from servertest.faults import (
+    PASS,
+    AcceptError,
+    Calls,
+    FailCall,
+    FailFork,
+    FailThreadStart,
+    Faults,
+    FullBacklog,
+    Interrupt,
+    Refuse,
+    ShortReads,
+    ShortWrites,
+    SlowAccept,
+    SpuriousReadiness,
+    Trace,
+    Verdict,
+    downstream,
+    plan,
+    start_calls,
+    start_listener,
+    upstream,
+)
+
+
+def errors(calls: Calls, call: str, times: int = 6) -> list[str | None]:
+    return [calls.before(call, 100, 0.0).error for _ in range(times)]
+
+
+def on_socket(faults: Faults, **site: Any) -> Calls:
+    return start_calls(plan(faults), **site)
+
+
+def on_listener(faults: Faults, **site: Any) -> Calls:
+    return start_listener(plan(faults), **site)
+
+
+def test_without_faults_nobody_need_ask() -> None:
+    assert not on_socket(None)
+    assert not on_listener("latency|short_reads")
+    assert on_socket("short_reads")
+    assert on_socket(None).before("recv", 10, 0) == PASS
+
+
+def test_short_reads_and_writes() -> None:
+    calls = on_socket(ShortReads(3) | ShortWrites(5))
+
+    assert calls.before("recv", 100, 0) == Verdict(limit=3)
+    assert calls.before("send", 100, 0) == Verdict(limit=5)
+    assert calls.before("recv", 3, 0) == PASS
+    assert calls.before("connect", 0, 0) == PASS
+
+
+def test_the_strictest_counts() -> None:
+    calls = on_socket(ShortReads(3) | ShortReads(2) | FailCall(nth=2))
+
+    assert calls.before("recv", 100, 0) == Verdict(limit=2)
+    assert calls.before("recv", 100, 0) == Verdict("ECONNRESET", limit=2)
+
+
+@pytest.mark.parametrize(
+    ("fault", "call", "failed"),
+    [
+        (FailCall(), "recv", ["ECONNRESET", None, None, None, None, None]),
+        (FailCall("send", "EPIPE", nth=3), "send", [None, None, "EPIPE", None, None, None]),
+        (FailCall("send", "EPIPE", nth=5, times=None), "send", [None] * 4 + ["EPIPE"] * 2),
+        (FailCall("send"), "recv", [None] * 6),
+        (Interrupt("accept", times=2), "accept", ["EINTR", "EINTR", None, None, None, None]),
+        (SpuriousReadiness(nth=2), "recv", [None, "EAGAIN", None, None, None, None]),
+    ],
+    ids=str,
+)
+def test_the_nth_call_fails(fault: Faults, call: str, failed: list[str | None]) -> None:
+    assert errors(on_socket(fault), call) == failed
+
+
+@pytest.mark.parametrize(
+    ("fault", "call", "failed"),
+    [
+        (AcceptError("EMFILE", nth=2, times=2), "accept", [None, "EMFILE", "EMFILE", None, None, None]),
+        (FailThreadStart(times=None), "thread", ["EAGAIN"] * 6),
+        (FailFork("ENOMEM"), "fork", ["ENOMEM", None, None, None, None, None]),
+        (Refuse(), "listen", ["ECONNREFUSED"] * 6),
+        (AcceptError(times=None).on(every=3), "accept", [None, None, "ECONNABORTED"] * 2),
+        (AcceptError(times=None).on(first=2), "accept", ["ECONNABORTED"] * 2 + [None] * 4),
+    ],
+    ids=str,
+)
+def test_listeners_fail(fault: Faults, call: str, failed: list[str | None]) -> None:
+    assert errors(on_listener(fault), call) == failed
+
+
+def test_threads_fail_for_the_connection_that_was_triggered() -> None:
+    calls = on_listener(FailThreadStart(times=None).on(connection=2))
+    failed = []
+    for _ in range(3):
+        calls.before("accept", 0, 0)
+        failed.append(calls.before("thread", 0, 0).error)
+
+    assert failed == [None, "EAGAIN", None]
+
+
+def test_slow_and_full_listeners() -> None:
+    assert on_listener(SlowAccept(2)).before("accept", 0, 0) == Verdict(delay=2)
+    assert on_listener(FullBacklog()).before("accept", 0, 0) == Verdict(delay=inf)
+    assert on_listener(FullBacklog(3)).before("accept", 0, 0) == Verdict(delay=3)
+    assert on_listener(FullBacklog()).before("listen", 128, 0) == Verdict(limit=0)
+    assert on_listener(SlowAccept()).before("listen", 128, 0) == PASS
+
+
+def test_an_aimed_fault_works_on_the_calls_of_its_way() -> None:
+    both = FailCall("send", times=None) | FailCall("recv", times=None)
+
+    at_client = on_socket(downstream(both), receives="downstream")
+    assert (errors(at_client, "recv", 1), errors(at_client, "send", 1)) == (["ECONNRESET"], [None])
+    at_server = on_socket(downstream(both), receives="upstream")
+    assert (errors(at_server, "recv", 1), errors(at_server, "send", 1)) == ([None], ["ECONNRESET"])
+    assert errors(on_socket(upstream(both), receives="upstream"), "recv", 1) == ["ECONNRESET"]
+
+
+def test_triggers() -> None:
+    assert on_socket(ShortReads().on(connection=2), connection=2)
+    assert not on_socket(ShortReads().on(connection=2), connection=1)
+    timed = on_socket(ShortReads().on(between=(1, 2)), opened=10.0)
+    assert [timed.before("recv", 9, time).limit for time in (10.9, 11.0, 11.9, 12.0)] == [None, 1, 1, None]
+    listener = on_listener(AcceptError(times=None).on(between=(1, 2)))
+    assert [listener.before("accept", 0, time).error for time in (0.5, 1.5)] == [None, "ECONNABORTED"]
+
+
+def test_decisions_are_told() -> None:
+    trace = Trace()
+    calls = on_socket(FailCall(nth=2) | ShortReads(2), connection=7, note=trace)
+    for _ in range(3):
+        calls.before("recv", 9, 1.5)
+    listener = on_listener(SlowAccept(2) | Refuse() | FullBacklog(), note=trace)
+    listener.before("accept", 0, 2.5)
+
+    assert [str(decision) for decision in trace] == [
+        "1.500000 connection 7 downstream short_reads: lets recv move 2 bytes at most",
+        "1.500000 connection 7 downstream fail_call: fails recv 2 with ECONNRESET",
+        "2.500000 connection 1 upstream slow_accept: accepts 2 s later",
+        "2.500000 connection 1 upstream refuse: refuses",
+        "2.500000 connection 1 upstream full_backlog: never accepts",
+    ]
+
+
+def test_short_reads_of_datagrams_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match="ShortReads is not for a datagram: a datagram is read and written whole"
+    ):
+        on_socket(ShortReads(), transport="datagram")
+    assert on_socket(Interrupt(), transport="datagram")
