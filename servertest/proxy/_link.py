@@ -493,11 +493,7 @@ class Link:
         )
         record.begin(passage)
         self._show(record)
-        self.relay.add(passage)
-        try:
-            passage.begin(self._standing.groups)
-        except Exception as error:  # noqa: BLE001 - a trigger's own function
-            passage.fail(error)
+        self._carry(passage)
 
     def opening_failed(self, opening: Opening, reason: str) -> None:
         """A client has not got through."""
@@ -522,9 +518,14 @@ class Link:
         )
         record.begin(peer)
         self._show(record)
-        self.relay.add(peer)
-        peer.begin(self._standing.groups)
+        self._carry(peer)
         return peer
+
+    def _carry(self, passage: RelayedConnection | RelayedPeer) -> None:
+        try:
+            self.relay.carry(passage, self._standing.groups)
+        except Exception as error:  # noqa: BLE001 - a trigger's own function: for `stop`, not for others' connections
+            self.failed(error)
 
     def upstream_socket(self) -> socket.socket:
         """A datagram socket that is connected to the server, and has a name to which it can answer."""

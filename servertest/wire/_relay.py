@@ -12,7 +12,7 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -27,7 +27,7 @@ from ._relay_poller import new_poller
 if TYPE_CHECKING:
     import socket
 
-    from ..faults import Decision, Faults
+    from ..faults import Decision, Faults, Plan
     from ..transcript import Recorder
     from ._relay_passage import Passage
     from ._relay_poller import Watched
@@ -158,11 +158,10 @@ class Relay:
                 Leg(far, "server", upstream_transcript, _enter(upstream_transcript, far, ours="client")),
                 seed=seed,
                 number=connection,
-                tell=trace or untold,
+                tell=untold if trace is None else trace,
                 on_end=on_end,
             )
-            self.add(made)
-            made.begin({"": plan})
+            self.carry(made, {"": plan})
             return made
 
         return self.call(begin)
@@ -206,11 +205,10 @@ class Relay:
                 DatagramEnd(far, upstream_transcript, far.getsockname()),
                 seed=seed,
                 number=connection,
-                tell=trace or untold,
+                tell=untold if trace is None else trace,
                 on_end=on_end,
             )
-            self.add(made)
-            made.begin({"": plan})
+            self.carry(made, {"": plan})
             return made
 
         return self.call(begin)
@@ -323,6 +321,15 @@ class Relay:
         self._connections[id(connection)] = connection
         for fd, watched in connection.watched:
             self.watch(fd, watched)
+
+    def carry(self, connection: RelayedConnection | RelayedPeer, plans: Mapping[str, Plan]) -> None:
+        """Carry this from now on, through these faults. What a trigger raises ends it, and is raised."""
+        self.add(connection)
+        try:
+            connection.begin(plans)
+        except BaseException:
+            connection.reset()
+            raise
 
     def forget(self, connection: Passage) -> None:
         """This has ended."""

@@ -193,9 +193,9 @@ class Flow:
                 return
             pending.popleft()
         self.pending = None
-        if self._ending is not None:
+        if self._ending is not None and not self.done:
             self._settle()
-        else:
+        if self.reading:
             self.pump()
 
     # -- ends
@@ -205,11 +205,11 @@ class Flow:
         if not self.reading:
             return
         self.reading = False
-        if self.line is None:
-            self._end(FINISHED)
-        else:
+        if self.line is not None:
             self.line.finish(now)
             self.deliver(now)
+        elif not self.done:
+            self._end(FINISHED)
 
     def drop(self) -> None:
         """The sink is gone: what is on its way to it is lost."""
@@ -262,7 +262,12 @@ class Flow:
         self.sink.incoming.source_is_lost()
 
     def _end(self, how: Ended) -> None:
-        self.reading = False
+        # A fault may finish this direction while its source goes on: what comes then is read, and lost.
+        if how is not FINISHED:
+            self.reading = False
+        if self.done:
+            self._end_finished(how)
+            return
         self._ending = how
         if not self.pending or (how is ABORTED and not self._source_lost):
             self._settle()
@@ -270,36 +275,43 @@ class Flow:
             self._force_at = monotonic() + _RESET_PATIENCE
             self.connection.relay.call_at(self._force_at, self)
 
+    def _end_finished(self, how: Ended) -> None:
+        """The connection ends after this direction has."""
+        if how is ABORTED:
+            self.connection.reset()
+        elif how is CLOSED:
+            self.connection.close_other(self)
+
     def _settle(self) -> None:
         """Everything has arrived: now the end."""
-        if self.done or self.connection.end is not None:
+        connection, sink = self.connection, self.sink
+        if self.done or connection.end is not None:
             return
         if self._ending is ABORTED or self._source_lost:
-            self.connection.reset()
+            connection.reset()
             return
         self.done = True
         if self._ending is CLOSED:
-            self.sink.finish_sending()
-            self.connection.close_other(self)
-        elif not (self.connection.other(self).done and self.sink.spent):
-            self.sink.finish_sending()
-        self.connection.flow_done()
+            sink.finish_sending()
+            connection.close_other(self)
+        elif sink.says_goodbye or not (sink.spent and connection.other(self).done):
+            # Else both ends are closed at once, which does the same.
+            sink.finish_sending()
+        connection.flow_done()
 
     # -- faults
 
     def change(self, stages: dict[str, StageMaker], now: float) -> None:
         """Let these faults be at work from now on; those that stay go on as they were."""
         self.stages = stages
-        if self._ending is not None or (self.line is None and not (stages and self.reading)):
-            return
         if self.line is None:
+            if not (stages and self.reading):
+                return
             self.line = Line()
-        self.line.set_stages(tuple(stages.items()), now)
+        line = self.line
+        line.set_stages(tuple(stages.items()), now)
         self.deliver(now)
         if self.reading:
-            self._leave_clear_line()
+            if line.clear and line.ended is None:
+                self.line = None
             self.pump()
-
-    def _leave_clear_line(self) -> None:
-        if self.line is not None and self.line.clear:
-            self.line = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .._support import hard_reset
 from ._relay_poller import ENDED, FAILED, READABLE, WRITABLE
@@ -56,6 +56,9 @@ class Leg:
 
     incoming: Flow
     outgoing: Flow
+
+    #: Whether the end of sending is more than FIN.
+    says_goodbye: ClassVar = False
 
     def __init__(self, sock: socket.socket, peer: Side, recorder: Recorder | None, number: int) -> None:
         if sock.gettimeout() != 0:

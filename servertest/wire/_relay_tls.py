@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ._relay_leg import Leg
 
@@ -19,6 +19,8 @@ class TlsLeg(Leg):
     """A `Leg` over a TLS socket that has shaken hands."""
 
     __slots__ = ("_tls",)
+
+    says_goodbye: ClassVar = True
 
     def __init__(self, sock: ssl.SSLSocket, peer: Side, recorder: Recorder | None, number: int) -> None:
         super().__init__(sock, peer, recorder, number)
