@@ -21,7 +21,7 @@ from ._faults import Standing
 from ._gates import DatagramGate, StreamGate
 from ._listening import Place
 from ._opening import Opening
-from ._record import LinkConnection
+from ._record import STATES, LinkConnection
 from ._settings import context_for_clients, context_for_server
 
 if TYPE_CHECKING:
@@ -41,8 +41,6 @@ __tracebackhide__ = True
 
 #: Connections that have ended and are remembered.
 _REMEMBERED = 10_000
-
-_STATES: dict[str | None, State] = {"finished": "finished", "reset": "reset", "forced": "closed"}
 
 #: Where to reach a link that listens on all addresses.
 _REACHABLE = {"::": "::1", "0.0.0.0": "127.0.0.1"}  # noqa: S104 - looked up, not bound
@@ -584,7 +582,7 @@ class Link:
         if isinstance(passage, RelayedPeer) and isinstance(self._gate, DatagramGate):
             self._gate.forget(passage)
         if record is not None:
-            self._end(record, _STATES[passage.end])
+            self._end(record, STATES[passage.end or "reset"])
 
     def _end(self, record: LinkConnection, state: State, reason: str = "") -> None:
         record.end(state, monotonic(), reason)

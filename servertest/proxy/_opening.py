@@ -11,7 +11,7 @@ from collections.abc import Generator
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from .._support import DeadlineExceeded, format_address, hard_reset
+from .._support import format_address, hard_reset
 from ..wire._relay_leg import Leg, make_prompt
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ class Opening:
     """
 
     __slots__ = (
+        "_at",
         "_deadline",
-        "_doing",
         "_far",
         "_link",
         "_near",
@@ -58,7 +58,7 @@ class Opening:
         self.readable = self.writable = False
         self.timer_at: float | None = None
         self._deadline = monotonic() + link.settings.connect_timeout
-        self._doing = "the connection to begin"
+        self._at = ""
         self._watched: list[int] = []
         self._steps = self._open()
 
@@ -69,7 +69,8 @@ class Opening:
     def due(self, now: float) -> None:
         """It has taken too long, or what could not be waited for is to be tried again."""
         if now >= self._deadline:
-            self.give_up(DeadlineExceeded(self._doing, self._link.settings.connect_timeout))
+            seconds = self._link.settings.connect_timeout
+            self.give_up(TimeoutError(f"nothing came of it within {seconds:g} s"))
         else:
             self.advance()
 
@@ -90,27 +91,33 @@ class Opening:
         self._steps.close()
         if self._far is not None:
             self._far.close()
+        # First the words, then the deed: who sees the RST finds the reason.
+        self._link.opening_failed(self, f"{self._doing()} failed: {error}")
         if isinstance(error, ssl.SSLError) and self._near.fileno() >= 0:
             _close_after_alert(self._near)
         else:
             hard_reset(self._near)
-        self._link.opening_failed(self, f"waited for {self._doing}: {error}")
 
     def _open(self) -> Generator[None, None, None]:
         link = self._link
         if link.client_context is not None:
-            self._doing = "the TLS handshake with the client"
+            self._at = "handshake with the client"
             self._near = tls = _wrapped(link.client_context, self._near, server_side=True)
             self._watch(self._near)
             yield from self._shake_hands(tls)
-        self._doing = f"a connection to {format_address(link.settings.upstream)}"
+        self._at = ""
         yield from self._connect()
         if link.server_context is not None:
             assert self._far is not None
-            self._doing = "the TLS handshake with the server"
+            self._at = "handshake with the server"
             self._far = tls = _wrapped(link.server_context, self._far, server_hostname=link.server_hostname)
             yield from self._shake_hands(tls)
         self._hand_over()
+
+    def _doing(self) -> str:
+        if self._at:
+            return f"the TLS {self._at}"
+        return f"a connection to {format_address(self._link.settings.upstream)}"
 
     def _connect(self) -> Generator[None, None, None]:
         address = self._link.settings.upstream

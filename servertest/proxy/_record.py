@@ -10,10 +10,13 @@ from .._support import format_address
 if TYPE_CHECKING:
     from ..wire._relay_connection import RelayedConnection
     from ..wire._relay_datagrams import RelayedPeer
+    from ..wire._relay_passage import End
 
 __all__ = ("LinkConnection", "State")
 
 State: TypeAlias = Literal["connecting", "open", "finished", "reset", "closed", "failed"]
+
+STATES: dict[End, State] = {"finished": "finished", "reset": "reset", "forced": "closed"}
 
 
 class LinkConnection:
@@ -48,12 +51,15 @@ class LinkConnection:
     @property
     def state(self) -> State:
         """One of "connecting", "open", "finished" in order by both sides, "reset", "closed" by the link, "failed" to connect."""
+        passage = self.passage
+        if passage is not None and passage.end is not None:
+            return STATES[passage.end]
         return self._state
 
     @property
     def is_open(self) -> bool:
         """Whether it has not ended."""
-        return self._state in ("connecting", "open")
+        return self.state in ("connecting", "open")
 
     @property
     def ended(self) -> float | None:

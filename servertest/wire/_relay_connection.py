@@ -77,6 +77,7 @@ class RelayedConnection(Passage):
     def flow_done(self) -> None:
         """A direction has ended in order."""
         if self.end is None and self.upstream.done and self.downstream.done:
+            self.end = "finished"
             self.client.close()
             self.server.close()
             self._over("finished")
@@ -90,6 +91,7 @@ class RelayedConnection(Passage):
     def reset(self) -> None:
         """Cut it off: both sides get RST, what is on its way is lost."""
         if self.end is None:
+            self.end = "reset"
             self._drop()
             self.client.reset()
             self.server.reset()
@@ -98,6 +100,7 @@ class RelayedConnection(Passage):
     def force(self) -> None:
         """End it at once, and yet in order: both sides get FIN, what is on its way is lost."""
         if self.end is None:
+            self.end = "forced"
             self._drop()
             for leg in (self.client, self.server):
                 leg.finish_sending()

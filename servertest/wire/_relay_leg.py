@@ -109,15 +109,15 @@ class Leg:
             with contextlib.suppress(OSError):
                 while self._discard(_SCRAP):
                     pass
-        self.sock.close()
         self._record_close(self.us, how)
+        self.sock.close()
 
     def reset(self) -> None:
         """Cut it off: the peer gets RST."""
         if self.sock.fileno() < 0:
             return
-        hard_reset(self.sock)
         self._record_close(self.us, "rst")
+        hard_reset(self.sock)
 
     def was_cut_off(self, how: CloseKind) -> None:
         """The peer has reset the connection, or the system has given it up."""

@@ -179,6 +179,7 @@ class Passage:
         self.reset()
 
     def _over(self, how: End) -> None:
+        # Whoever sees what the peers see finds this in place already: it is also set before their sockets are closed.
         self.end = how
         self.ended = monotonic()
         self.relay.forget(self)
