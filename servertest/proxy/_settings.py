@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..faults import Decision, Faults
     from ._record import LinkConnection
 
-__all__ = ("Settings", "settings_for")
+__all__ = ("Settings", "is_loopback", "settings_for")
 
 _FAMILIES = get_args(Family)
 
@@ -197,7 +197,7 @@ def _listen(listen: Any, upstream: Address, *, expose: bool) -> tuple[Address | 
         family: Family = listen  # type: ignore[assignment] # it is one of them
         return None, family
     address = _address("listen", listen)
-    if isinstance(address, tuple) and not expose and not _is_loopback(address[0]):
+    if isinstance(address, tuple) and not expose and not is_loopback(address[0]):
         raise UsageError(
             f"listen: {format_address(address)} can be reached from other machines: take 127.0.0.1, or say expose=True"
         )
@@ -213,7 +213,8 @@ def _family(address: Address) -> Family:
     return "abstract" if os.fsencode(address)[:1] == b"\0" else "unix"  # type: ignore[arg-type] # no tuple is left
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, and nobody else can reach it."""
     if host == "localhost":
         return True
     try:
