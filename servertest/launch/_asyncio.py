@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from .._support import Address, Deadline
     from ._active import Activity
+    from ._faults import ServerFaults
     from ._host import Plan
 
 __all__ = ("AsyncioServable",)
@@ -44,6 +45,7 @@ class AsyncioServable:
         self._factory = factory
         self._ssl = None if plan.tls is None else plan.tls.server_context()
         self._datagrams = plan.kind.transport == "datagram"
+        self.faults = self._put_behind_faults(plan)
         self._socket = self._open_socket(plan.listener)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end: asyncio.Event | None = None
@@ -54,12 +56,24 @@ class AsyncioServable:
         self._thread: threading.Thread | None = None
         self._forced: list[str] = []
 
+    def _put_behind_faults(self, plan: Plan) -> ServerFaults | None:
+        if plan.faults is None:
+            return None
+        from ._faults import ServerFaults
+
+        faults = ServerFaults(plan.faults, plan)
+        faults.begin(loops=True)
+        return faults
+
     def _open_socket(self, listener: socket.socket) -> socket.socket:
         listener.setblocking(False)
         if self._datagrams:
-            return self._book.observe_datagrams(listener)
+            sock = listener if self.faults is None else self.faults.datagrams(listener)
+            return self._book.observe_datagrams(sock)
         # Under TLS the bytes of the socket say nothing: there the protocol is observed instead.
-        return StoppableListener(listener, self._book, observed=self._ssl is None, for_loop=True)
+        return StoppableListener(
+            listener, self._book, observed=self._ssl is None, for_loop=True, faults=self.faults
+        )
 
     # -- serving
 
@@ -160,6 +174,8 @@ class AsyncioServable:
 
     def stop(self) -> None:
         """Ask the loop to end, and let all connections see end of file."""
+        if self.faults is not None:
+            self.faults.interrupt()
         self._book.stop()
         self._call(lambda: self._end.set() if self._end is not None else None)
 
@@ -201,6 +217,8 @@ class AsyncioServable:
             self._socket.close()
         elif isinstance(self._socket, StoppableListener):
             self._socket.interrupt()  # clients are refused; the descriptor is the loop's, if it ever goes on
+        if self.faults is not None:
+            self.faults.finish(deadline)
         return forced
 
     def end_within(self, seconds: float) -> None:

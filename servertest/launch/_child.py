@@ -32,6 +32,7 @@ from ._process_pickle import dump_exception, load_plan
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ..faults import Decision
     from ..transcript import Transcript
     from ._host import Plan, Servable
 
@@ -118,6 +119,10 @@ class _Observer:
         self._carried = carried
         forwarder = None if recording_since is None else _Forwarder(channel, recording_since)
         self.transcript = cast("Transcript | None", forwarder)
+
+    def decided(self, decision: Decision) -> None:
+        """Send home what a fault has decided."""
+        _send(self._channel, ("hit", decision))
 
     def failed(self, error: HandlerError) -> None:
         """Send an error home: the exception as it is if that is possible, and its text in any case."""

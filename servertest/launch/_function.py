@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .._support import Address, Deadline
+    from ._faults import ServerFaults
     from ._host import Plan
     from ._wakeup import Wakeup
 
@@ -35,6 +36,7 @@ class FunctionServable:
         self._wakeup: Wakeup | None = None
         self._thread: threading.Thread | None = None
         self.address = cast("Address", plan.listener.getsockname())
+        self.faults = None if plan.faults is None else _faults(plan)
         self._socket = (
             self._datagram_socket(plan) if plan.kind.transport == "datagram" else self._listener(plan)
         )
@@ -47,11 +49,12 @@ class FunctionServable:
 
             handshake = Handshake(plan.tls)
             self._wakeup = handshake.cancelled
-        return StoppableListener(plan.listener, self._book, handshake=handshake)
+        return StoppableListener(plan.listener, self._book, handshake=handshake, faults=self.faults)
 
     def _datagram_socket(self, plan: Plan) -> socket.socket:
         assert plan.listener is not None
-        sock = self._book.observe_datagrams(plan.listener)
+        sock = plan.listener if self.faults is None else self.faults.datagrams(plan.listener)
+        sock = self._book.observe_datagrams(sock)
         receiving = ("recv", "recvfrom", "recv_into", "recvfrom_into", "recvmsg")
         methods = {
             name: self._until_stopped(getattr(type(sock), name)) for name in receiving if hasattr(sock, name)
@@ -90,6 +93,8 @@ class FunctionServable:
         self._book.stop()
         if self._wakeup is not None:
             self._wakeup.fire()
+        if self.faults is not None:
+            self.faults.interrupt()
         if isinstance(self._socket, StoppableListener):
             self._socket.interrupt()
         else:
@@ -113,6 +118,8 @@ class FunctionServable:
             forced = [f"the function {self._name} did not return:\n{stack_of(self._thread)}"]
             self._book.force()
         self._socket.close()
+        if self.faults is not None:
+            self.faults.finish(deadline)
         if self._wakeup is not None:
             self._wakeup.close()
         return forced
@@ -128,3 +135,11 @@ class FunctionServable:
         if self._thread is not None:
             parts.insert(0, f"the function {self._name}:\n{stack_of(self._thread)}")
         return "\n".join(part for part in parts if part)
+
+
+def _faults(plan: Plan) -> ServerFaults:
+    from ._faults import ServerFaults
+
+    faults = ServerFaults(plan.faults, plan)  # type: ignore[arg-type]  # only where there are some
+    faults.begin()
+    return faults

@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     import socket
 
     from .._support import Address, Deadline
+    from ..faults import Decision
     from ..tls import ServerCredential
     from ..transcript import Transcript
     from ._errors import HandlerError
+    from ._faults import FaultSetup
     from ._kinds import Kind
 
 __all__ = ("Host", "Observer", "Plan", "Servable", "Target")
@@ -43,6 +45,9 @@ class Observer(Protocol):
 
     def failed(self, error: HandlerError) -> None:
         """Take an exception that left a handler, a hook or the serving loop."""
+
+    def decided(self, decision: Decision) -> None:
+        """Take a decision of a fault."""
 
 
 @dataclass(slots=True)
@@ -60,6 +65,7 @@ class Plan:
         address: Where a target that binds its own socket should do so; port 0 or a path that does not exist yet.
         tls: Certificate, key and profile for TLS, or None. Plain data: an `ssl.SSLContext` could not travel.
         timeout: How long handlers may take to end when the server is stopped, in seconds.
+        faults: What is to go wrong at the server's sockets; None if they are to be left alone.
         options: Whatever else the caller gave that only the host understands.
     """
 
@@ -70,6 +76,7 @@ class Plan:
     address: Address | None = None
     tls: ServerCredential | None = None
     timeout: float = 10.0
+    faults: FaultSetup | None = None
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 

@@ -31,6 +31,7 @@ from ._active import Activity, ActivityBook
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from ._faults import ServerFaults
     from ._handshake import Handshake
 
 __all__ = ("Instrument", "has_base", "is_ours", "method_of")
@@ -60,11 +61,18 @@ def has_base(server: object, name: str) -> bool:
 class Instrument:
     """The attributes put on one server."""
 
-    def __init__(self, server: Any, book: ActivityBook, handshake: Handshake | None = None) -> None:
+    def __init__(
+        self,
+        server: Any,
+        book: ActivityBook,
+        handshake: Handshake | None = None,
+        faults: ServerFaults | None = None,
+    ) -> None:
         self.server = server
         self.book = book
         self.threads: dict[threading.Thread, None] = {}
         self._handshake = handshake
+        self._faults = faults
         # There a handler that waits comes back at once, and goes on later: its end is that of its request.
         self._forks = has_base(server, "ForkingMixIn")
         self._selects = has_base(server, "SelectorMixIn")
@@ -81,8 +89,9 @@ class Instrument:
             "finish_in_child",
             "collect_children",
             "handle_worker_exit",
+            "process_request",
         ):
-            if hasattr(server, name):
+            if hasattr(server, name) and (name != "process_request" or faults is not None):
                 self._hook(name, getattr(server, name), getattr(self, f"_{name}"))
 
     def _hook(self, name: str, original: Callable[..., Any], extended: Callable[..., Any]) -> None:
@@ -122,6 +131,11 @@ class Instrument:
             activity.waits = functools.partial(_where_it_waits, self.server, request)
         return request
 
+    def _process_request(self, original: Callable[..., None], request: Any, client_address: Any) -> None:
+        if self._faults is not None:
+            self._faults.before_process_request()
+        original(request, client_address)
+
     def _finish_request(self, original: Callable[..., Any], request: Any, client_address: Any) -> Any:
         activity = self.book.get(id(request))
         if activity is None:
@@ -145,7 +159,8 @@ class Instrument:
     def _handle_error(self, original: Callable[..., Any], request: Any, client_address: Any) -> None:
         error = sys.exception()
         activity = self.book.get(id(request))
-        if error is not None and not self._is_meant(activity, error):
+        injected = getattr(error, "servertest_injected", False)
+        if error is not None and not injected and not self._is_meant(activity, error):
             self.book.failed(activity, error)
         if self._own_handle_error:
             original(self._current(request), client_address)

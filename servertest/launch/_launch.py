@@ -24,6 +24,7 @@ from ._targets import HandlerTarget, InstanceTarget, ServerClassTarget, target_f
 
 if TYPE_CHECKING:
     from .._support import Address, Family
+    from ..faults import Faults
     from ..tls import Profile
     from ._host import Host, Target
     from ._kinds import HostName
@@ -42,6 +43,8 @@ def launch(
     transcript: bool = True,
     attributes: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
+    faults: Faults = None,
+    seed: int | str = 0,
     **keywords: Any,
 ) -> Running:
     """Put a server up. It serves when this returns, and until `Running.stop` is called or its ``with`` block ends.
@@ -61,6 +64,9 @@ def launch(
         attributes: For a handler: what to set on its server.
         options: What only the host understands: ``{"leak_check": False}`` keeps a server process from being looked at for what the
             server has left behind in it.
+        faults: What goes wrong at the server's own sockets, as its handlers see the network. `Running.faults` can change that
+            only if something is given here: ``plan(None)``, if nothing is to go wrong at first.
+        seed: Where faults have their random numbers from.
         keywords: For a server class: further arguments by name.
 
     Raises:
@@ -80,6 +86,10 @@ def launch(
     if (reason := chosen.reason) is not None:
         raise Unavailable(f"{chosen} cannot be had: {reason}")
     _check(what, chosen)
+    if faults is not None:
+        from ._faults import check_faults
+
+        faults = check_faults(faults, what, chosen)
     setup = Setup(
         target=what,
         kind=chosen,
@@ -88,6 +98,8 @@ def launch(
         timeout=timeout,
         recording=transcript,
         options=options or {},
+        faults=faults,
+        seed=seed,
     )
     return Running(setup).start()
 

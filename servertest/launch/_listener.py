@@ -13,6 +13,7 @@ from .._support import format_address
 from ._active import Activity, ActivityBook
 
 if TYPE_CHECKING:
+    from ._faults import ServerFaults
     from ._handshake import Handshake
 
 __all__ = ("OpenConnection", "StoppableListener")
@@ -63,6 +64,7 @@ class StoppableListener(socket.socket):
         observed: bool = True,
         handshake: Handshake | None = None,
         for_loop: bool = False,
+        faults: ServerFaults | None = None,
     ) -> None:
         timeout = listener.gettimeout()
         super().__init__(listener.family, listener.type, listener.proto, fileno=listener.detach())
@@ -71,6 +73,7 @@ class StoppableListener(socket.socket):
         self._observed = observed
         self._handshake = handshake
         self._for_loop = for_loop
+        self._faults = faults
         # Asked here: after the end there is nobody to ask.
         self.address = self.getsockname()
 
@@ -85,7 +88,7 @@ class StoppableListener(socket.socket):
     def _accept_one(self) -> tuple[socket.socket, Any]:
         self._refuse_when_stopped()
         try:
-            connection, peer = super().accept()
+            connection, peer = self._accept_below()
         except OSError:
             self._refuse_when_stopped()
             raise
@@ -93,6 +96,11 @@ class StoppableListener(socket.socket):
             connection.close()
         self._refuse_when_stopped()
         return connection, peer
+
+    def _accept_below(self) -> tuple[socket.socket, Any]:
+        if self._faults is None:
+            return super().accept()
+        return self._faults.driver.accept(self, super().accept)
 
     def _refuse_when_stopped(self) -> None:
         if self._book.stopping and self._for_loop:

@@ -199,6 +199,8 @@ class ServerProcess:
                 transcript.add(rest[0], source=self._source)
         elif word == "failed":
             self._observer.failed(self._error(*rest))
+        elif word == "hit":
+            self._observer.decided(rest[0])
         elif word == "imported":
             _learned.update(dict.fromkeys(rest[0]))
         else:

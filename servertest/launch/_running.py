@@ -35,9 +35,11 @@ from ._targets import title_of
 
 if TYPE_CHECKING:
     from .._support import Address
+    from ..faults import Decision, Faults, Plan as FaultPlan, Trace
     from ..tls import ClientCredential, ServerCredential
     from ._host import Host, Target
     from ._kinds import Kind
+    from ._running_faults import RunningFaults
 
 __all__ = ("Running", "Setup")
 
@@ -63,6 +65,8 @@ class Setup:
         timeout: Seconds that a stop may take.
         recording: Whether there is a transcript.
         options: What only the host understands.
+        faults: What goes wrong at its sockets; None if they are to be left alone.
+        seed: Where faults have their random numbers from.
     """
 
     target: Target
@@ -72,6 +76,8 @@ class Setup:
     timeout: float = STOP_TIMEOUT
     recording: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
+    faults: FaultPlan | None = None
+    seed: int | str = 0
 
 
 class Running:
@@ -79,6 +85,7 @@ class Running:
 
     Attributes:
         kind: What kind of server it is.
+        seed: Where its faults have their random numbers from.
     """
 
     def __init__(self, setup: Setup) -> None:
@@ -87,6 +94,12 @@ class Running:
         self._transcript: Transcript | None = Transcript() if setup.recording else None
         self._host: Host = setup.make_host()
         self._setup = setup
+        self.seed = setup.seed
+        self._fault_state: RunningFaults | None = None
+        if setup.faults is not None:
+            from ._running_faults import RunningFaults
+
+            self._fault_state = RunningFaults(setup.faults, setup.seed)
         self._directory: SocketDirectory | None = None
         self._made_again: str | None = None
         self._address: Address | None = None
@@ -213,8 +226,12 @@ class Running:
             timeout=setup.timeout,
             options=setup.options,
         )
+        if self._fault_state is not None:
+            plan.faults = self._fault_state.setup_for(self._host)
         try:
             self._host.start(plan)
+            if self._fault_state is not None:
+                self._fault_state.started(self._host)
         except BaseException:
             if listener is not None:
                 listener.close()
@@ -303,6 +320,8 @@ class Running:
             client.close()
 
     def _release(self) -> None:
+        if self._fault_state is not None:
+            self._fault_state.close()
         self._remove_path()
         directory, self._directory = self._directory, None
         if directory is not None:
@@ -432,6 +451,41 @@ class Running:
         if self._client_tls is None:
             raise UsageError(f"{self} speaks no TLS: put it up with tls=True")
         return self._client_tls.client_context()
+
+    # -- faults
+
+    def faults(self, faults: Faults) -> contextlib.AbstractContextManager[None]:
+        """A block in which more goes wrong at the server's sockets: on connections that live and on those that come.
+
+        When the block begins, the faults are at work; when it ends, they are gone, and what they held goes on at once.
+        Calls of a forked child keep the faults of the moment at which it was forked.
+
+        Raises:
+            UsageError: The server was launched without ``faults=``, or cannot have these.
+        """
+        if self._fault_state is None:
+            raise UsageError(
+                f"{self} was launched without faults, and its sockets are its own: give launch() faults=plan(None) to change "
+                "them later"
+            )
+        return self._fault_state.block(faults)
+
+    @property
+    def hits(self) -> Trace:
+        """Which fault hit which connection, when, and how.
+
+        Raises:
+            UsageError: The server was launched without ``faults=``.
+        """
+        if self._fault_state is None:
+            raise UsageError(f"{self} was launched without faults, so there are no hits")
+        self._catch_up()
+        return self._fault_state.hits
+
+    @property
+    def fault_report(self) -> str:
+        """Its faults, their seed, and what they have done so far; nothing if it has none."""
+        return "" if self._fault_state is None else self._fault_state.report()
 
     # -- what it did, and what went wrong
 
@@ -602,3 +656,9 @@ class _Observer:
         running = self._running()
         if running is not None:
             running._take_error(error)  # noqa: SLF001 - a part of it
+
+    def decided(self, decision: Decision) -> None:
+        """Keep a decision of a fault for the test."""
+        running = self._running()
+        if running is not None and running._fault_state is not None:  # noqa: SLF001
+            running._fault_state.hits.add(decision)  # noqa: SLF001

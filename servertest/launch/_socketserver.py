@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from .._support import Address, Deadline
+    from ._faults import ServerFaults
     from ._handshake import Handshake
     from ._host import Plan
 
@@ -56,10 +57,23 @@ class SocketServerServable:
         self.hook = ""
         #: Set when the loop holds all that it will hold, so that nothing of it appears after `start` has returned.
         self.settled = threading.Event()
-        self._instrument = Instrument(server, self._book, handshake)
+        self.faults = self._put_behind_faults(plan)
+        self._instrument = Instrument(server, self._book, handshake, self.faults)
         self._prepare_threads()
         if plan.kind.transport == "datagram":
             server.socket = self._book.observe_datagrams(server.socket)
+
+    def _put_behind_faults(self, plan: Plan) -> ServerFaults | None:
+        if plan.faults is None:
+            return None
+        from ._faults import ServerFaults
+
+        faults = ServerFaults(plan.faults, plan)
+        if plan.kind.transport == "datagram":
+            self.server.socket = faults.datagrams(self.server.socket, server=self.server)
+        else:
+            faults.listen(self.server.socket, server=self.server)
+        return faults
 
     def _handshake(self, plan: Plan) -> Handshake | None:
         if plan.tls is None:
@@ -155,6 +169,8 @@ class SocketServerServable:
         if os.getpid() == self._pid:
             self._call_own_shutdown()
             _signal_all(self._children, signal.SIGTERM)
+        if self.faults is not None:
+            self.faults.interrupt()
         self._book.stop()
 
     def _call_own_shutdown(self) -> None:
@@ -208,6 +224,8 @@ class SocketServerServable:
                 f"{self._title('shutdown')} does not return:\n{stack_of_ident(self._shutdown_ident)}"
             )
         self._join_handlers(deadline)
+        if self.faults is not None:
+            self.faults.finish(deadline)
         self._release()
         return forced
 

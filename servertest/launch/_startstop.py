@@ -25,6 +25,10 @@ class StartStopServable:
 
     def __init__(self, made: Any, plan: Plan, address: Address | None) -> None:
         self.server: object = made
+        if plan.faults is not None:
+            raise UsageError(
+                f"faults= cannot get into {type(made).__name__}, whose sockets are its own: put a proxy in front of it"
+            )
         self._made = made
         self._book = ActivityBook(plan.observer)
         self._end = threading.Event()

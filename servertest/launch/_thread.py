@@ -132,6 +132,11 @@ class ThreadHost:
             return "the serving thread could not be ended"
         return f"{type(self._built.server).__name__}.{hook}() does not return"
 
+    @property
+    def faults(self) -> Any:
+        """What goes wrong at the server's sockets, if anything may."""
+        return getattr(self._servable, "faults", None)
+
     def remains(self) -> list[Any]:
         """What is still there after a stop that had to be forced: threads, and things with a descriptor."""
         remains = getattr(self._servable, "remains", None)

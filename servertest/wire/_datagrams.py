@@ -150,7 +150,21 @@ def observe_datagrams(
     if sock.type != socket.SOCK_DGRAM:
         raise UsageError(f"observe_datagrams() is for datagram sockets, and this is {sock!r}")
     timeout = sock.gettimeout()
-    observed = ObservedDatagramSocket(sock.family, sock.type, sock.proto, sock.detach())
+    # What a subclass says of itself may be of another socket than its descriptor.
+    family, type_, proto = (_own(sock, name) for name in ("family", "type", "proto"))
+    observed = _observing_class(type(sock))(family, type_, proto, sock.detach())
     observed.settimeout(timeout)
     observed.peers = Peers(recorder, side)
+    if hasattr(sock, "__dict__"):
+        vars(observed).update(vars(sock))
     return observed
+
+
+def _observing_class(kind: type[socket.socket]) -> type[ObservedDatagramSocket]:
+    if kind is socket.socket or issubclass(kind, ObservedDatagramSocket):
+        return ObservedDatagramSocket
+    return type(f"Observed{kind.__name__}", (ObservedDatagramSocket, kind), {"__module__": __name__})
+
+
+def _own(sock: socket.socket, name: str) -> int:
+    return int(getattr(super(socket.socket, sock), name))

@@ -14,6 +14,7 @@ What goes past the socket object cannot be failed: ``os.read``, a descriptor in 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -60,7 +61,7 @@ class CallFaults:
 
     def __init__(self, number: int = 1) -> None:
         self._groups: dict[str, Calls] = {}
-        self._changed = threading.Event()
+        self._changed = _Latch()
         self._stopping = False
         self.active = False
         self.number = number
@@ -73,13 +74,13 @@ class CallFaults:
             groups[key] = calls
         self._groups = groups
         self.active = bool(groups)
-        changed, self._changed = self._changed, threading.Event()
-        changed.set()
+        changed, self._changed = self._changed, _Latch()
+        changed.open()
 
     def stop(self) -> None:
         """End all delays, from now on: somebody wants to stop."""
         self._stopping = True
-        self._changed.set()
+        self._changed.open()
 
     def verdicts(self, call: CallName, size: int = 0) -> list[Verdict]:
         """What is to become of a call, as each group has it."""
@@ -118,6 +119,24 @@ class CallFaults:
         changed = self._changed
         if not self._stopping:
             changed.wait(None if seconds == inf else seconds)
+
+
+class _Latch:
+    """As `threading.Event`, but a signal handler may open it in the middle of a wait of its own thread."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def open(self) -> None:
+        with contextlib.suppress(RuntimeError):  # open already
+            self._lock.release()
+
+    def wait(self, seconds: float | None) -> None:
+        if self._lock.acquire(timeout=-1 if seconds is None else seconds):
+            self.open()
 
 
 def system_error(name: str) -> OSError:

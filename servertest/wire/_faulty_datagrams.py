@@ -494,7 +494,7 @@ class FaultyDatagramSocket(FaultyCalls, socket.socket):
 
     def sendall(self, data: Buffer, flags: int = 0, /) -> None:
         """Send a datagram to the peer that the socket is connected to."""
-        self.send(data, flags)
+        FaultyDatagramSocket.send(self, data, flags)
 
     def sendto(self, data: Buffer, *flags_and_address: Any) -> int:
         """Send a datagram."""

@@ -45,6 +45,8 @@ class FaultDriver:
 
     Attributes:
         listening: What goes wrong where connections are accepted.
+        forks: Whether children hold the sockets, so that closing one here says nothing.
+        before_accept: Is called before each connection that is accepted, if it is set.
 
     Raises:
         UsageError: A fault is for the other transport.
@@ -65,6 +67,8 @@ class FaultDriver:
         self.transport = transport
         self.tell: Callable[[Decision], None] = Trace() if tell is None else tell
         self.listening = CallFaults(0)
+        self.forks = False
+        self.before_accept: Callable[[], object] | None = None
         self._next_number = next_number or itertools.count(1).__next__
         self._plans: dict[str, Plan] = {}
         self._calls: WeakSet[CallFaults] = WeakSet()
@@ -167,6 +171,7 @@ class FaultDriver:
             raise
         made.servertest_calls = calls
         assert made.servertest_guise is not None
+        made.servertest_guise.holders += self.forks
         self._began(made.servertest_guise.connection)
         return made
 
@@ -221,6 +226,8 @@ class FaultDriver:
             listener: The listener.
             accept: Its own way to accept.
         """
+        if self.before_accept is not None:
+            self.before_accept()
         if self.listening.active:
             self._before_accept(listener, accept)
         connection, peer = accept()
