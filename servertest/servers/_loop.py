@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._base import BaseServer
+    from ._signals import SignalEar
 
 __all__ = ("Loop", "PollSelector", "Timer", "Waker")
 
@@ -308,6 +309,7 @@ class Loop:
         """Serve until every server was told to stop, or was closed."""
         self.selector = selector
         self._waker = _open_waker()
+        ear = self._listen() if poll_interval is None else None
         try:
             for seat in self._seats:
                 # What was stopped or closed before we got here is over before it begins, and cannot be registered.
@@ -327,9 +329,20 @@ class Loop:
         finally:
             for seat in self._seats:
                 self._end(seat)
+            if ear is not None:
+                ear.close()
             waker, self._waker = self._waker, None
             if waker is not None:
                 waker.close()
+
+    def _listen(self) -> SignalEar | None:
+        """Have an unlimited wait end when a signal comes, however late."""
+        from ._signals import listen_for_signals
+
+        ear = listen_for_signals()
+        if ear is not None:
+            self.selector.register(ear.fileno(), _READ, ear.clear)
+        return ear
 
     def _turn(self, poll_interval: float | None) -> None:
         timeout = poll_interval

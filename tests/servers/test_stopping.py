@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import functools
+import operator
 import os
 import signal
 import socket
@@ -13,9 +16,88 @@ from typing import Any, ClassVar, Self
 import pytest
 
 from servertest import servers
+from servertest.servers import _signals
+from servertest.servers._loop import PollSelector
 from tests.servers._running import LIMIT, Echo, ask, connect, join, serving
 
 LOCAL = ("127.0.0.1", 0)
+
+
+class LatestPossible(PollSelector):
+    """Lets a signal come when it is too late for its handler to be run before the wait: nothing but C lies between the two."""
+
+    came = False
+    woken = False
+
+    def select(self, timeout: float | None = None) -> Any:
+        assert timeout is None
+        if LatestPossible.came:
+            return super().select(timeout)
+        LatestPossible.came = True
+        send = functools.partial(ctypes.CDLL(None).kill, os.getpid(), signal.SIGUSR1)
+        _, events = map(operator.call, (send, functools.partial(self._poll.poll, LIMIT * 1000)))
+        LatestPossible.woken = bool(events)
+        return super().select(0)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no such signals here")
+@pytest.mark.parametrize("forked", [False, True])
+def test_a_signal_handler_stops_a_loop_that_has_no_limit_to_its_wait(
+    monkeypatch: pytest.MonkeyPatch, forked: bool
+) -> None:
+    monkeypatch.setattr(servers, "_ServerSelector", LatestPossible)
+    monkeypatch.setattr(LatestPossible, "came", False)
+    monkeypatch.setattr(LatestPossible, "woken", False)
+    if forked:
+        # As in a child that was forked inside such a loop.
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer)
+        monkeypatch.setattr(_signals, "_ours", (writer, os.getppid()))
+    with servers.TCPServer(LOCAL, Echo) as server:
+        previous = signal.signal(signal.SIGUSR1, lambda *_: server.shutdown())
+        try:
+            server.serve_forever(None)
+        finally:
+            signal.signal(signal.SIGUSR1, previous)
+    assert LatestPossible.woken
+    assert signal.set_wakeup_fd(-1) == -1
+    if forked:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_a_wake_up_descriptor_of_the_program_s_own_is_left_alone() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+    try:
+        with servers.TCPServer(LOCAL, Echo) as server:
+            timer = threading.Timer(0.01, server.shutdown)
+            timer.start()
+            server.serve_forever(None)
+            join(timer)
+    finally:
+        assert signal.set_wakeup_fd(-1) == writer
+        os.close(reader)
+        os.close(writer)
+
+
+def test_one_that_the_program_puts_in_its_place_stays() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    class Server(servers.TCPServer):
+        def service_actions(self) -> None:
+            signal.set_wakeup_fd(writer)
+            self.shutdown()
+
+    with Server(LOCAL, Echo) as server, connect(server) as client:
+        client.close()
+        server.serve_forever(None)
+    assert signal.set_wakeup_fd(-1) == writer
+    os.close(reader)
+    os.close(writer)
 
 
 def test_shutdown_before_the_loop_ends_it_as_it_begins() -> None:
