@@ -17,8 +17,6 @@ from ._editing import *
 from ._fault import *
 from ._fields import *
 from ._garbage import *
-from ._gate import *
-from ._holding import *
 from ._latency import *
 from ._listener_faults import *
 from ._loss import *
@@ -56,24 +54,19 @@ __all__ = (
     "FailCall",
     "FailFork",
     "FailThreadStart",
-    "Failing",
     "Fault",
     "Faults",
     "Finish",
     "FullBacklog",
     "Garbage",
-    "Gate",
     "GilbertElliott",
     "HalfClose",
-    "Holding",
     "InsertBytes",
     "Interrupt",
-    "Kind",
     "Latency",
     "LimitData",
     "Loss",
     "MissingClose",
-    "Numbers",
     "Parameter",
     "Partition",
     "Passed",
@@ -104,15 +97,11 @@ __all__ = (
     "check_repeatable",
     "derived_seed",
     "downstream",
-    "first_difference_of",
     "plan",
     "presets",
     "registry",
     "start",
     "start_calls",
     "start_listener",
-    "streams",
-    "teller",
-    "untold",
     "upstream",
 )

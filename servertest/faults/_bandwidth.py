@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ._actions import Action, Finish, Send
+from ._actions import Action, Send
 from ._fault import Fault
 from ._fields import byte_rate
 from ._holding import Holding
@@ -38,11 +38,12 @@ class Bandwidth(Fault):
 
     def stage(self, site: Site) -> Stage:
         """Begin to limit."""
-        return _Limiting(self.rate, site) if self.rate else Holding()
+        return _Limiting(self.rate, site) if self.rate else Holding(site, "lets nothing pass")
 
 
 class _Limiting(Stage):
     def __init__(self, rate: float, site: Site) -> None:
+        self._site = site
         self._rate = rate
         self._streams = site.transport == "stream"
         self._slice = max(1, min(int(rate * _SLICE), _LARGEST))
@@ -50,11 +51,9 @@ class _Limiting(Stage):
         self.window = int(min(max(rate / 4, _LARGEST), 4 << 20))
 
     def data(self, data: bytes, now: float) -> Iterable[Action]:
+        self._site.note_once(now, "limits the rate")
         size = len(data)
         if not self._streams or size <= self._slice:
             return (Send(data, takes=size / self._rate),)
         slices = (data[start : start + self._slice] for start in range(0, size, self._slice))
         return [Send(each, takes=len(each) / self._rate) for each in slices]
-
-    def end(self, now: float) -> Iterable[Action]:
-        return (Finish(),)

@@ -12,7 +12,7 @@ from ._fields import byte_count, count, one_of, optional_count
 if TYPE_CHECKING:
     from ._stage import Site
 
-__all__ = ("FailCall", "Failing", "Interrupt", "ShortReads", "ShortWrites", "SpuriousReadiness")
+__all__ = ("FailCall", "Interrupt", "ShortReads", "ShortWrites", "SpuriousReadiness")
 
 _WHOLE = "a datagram is read and written whole or not at all"
 _ERRORS = (

@@ -65,10 +65,6 @@ class MissingClose(Fault):
 
 
 class _Concealing(Holding):
-    def __init__(self, site: Site) -> None:
-        super().__init__()
-        self._site = site
-
     def data(self, data: bytes, now: float) -> Iterable[Action]:
         return (Send(data),)
 

@@ -36,16 +36,18 @@ class Coalesce(Fault):
 
     def stage(self, site: Site) -> Stage:
         """Begin to gather."""
-        return _Gathering(self)
+        return _Gathering(self, site)
 
 
 class _Gathering(Stage):
-    def __init__(self, fault: Coalesce) -> None:
+    def __init__(self, fault: Coalesce, site: Site) -> None:
         self._fault = fault
+        self._site = site
         self._gathered = bytearray()
         self.window = max(Stage.window, fault.size)
 
     def data(self, data: bytes, now: float) -> Iterable[Action]:
+        self._site.note_once(now, "gathers")
         size = self._fault.size
         waited = bool(self._gathered)
         self._gathered += data

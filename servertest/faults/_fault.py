@@ -175,6 +175,11 @@ class Fault(_Composed):
         return {field.name: value for field, value in values if value != field.default}
 
     @classmethod
+    def description(cls) -> str:
+        """What the peer sees: the docstring without its sections, in one line."""
+        return " ".join(cleandoc(cls.__doc__ or "").partition("\n\nAttributes:")[0].split())
+
+    @classmethod
     def parameters(cls) -> tuple[Parameter, ...]:
         """The fields, in their order, with what is known of each."""
         about = _attributes(cls.__doc__ or "")

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from .._support import UsageError
 
-__all__ = ("Kind", "Rule")
+__all__ = ("Rule",)
 
 Kind: TypeAlias = Literal[
     "seconds", "bytes", "bytes per second", "count", "probability", "number", "data", "name"

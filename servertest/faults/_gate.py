@@ -10,7 +10,7 @@ from ._actions import Action, Send
 from ._stage import Site, Stage
 from ._triggers import Trigger, includes
 
-__all__ = ("Gate",)
+__all__ = ()
 
 # A match of a compiled expression may be this long; what is kept of the past has to end somewhere.
 _MEMORY = 4096

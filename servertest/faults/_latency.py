@@ -47,16 +47,19 @@ class Latency(Fault):
 
     def stage(self, site: Site) -> Stage:
         """Begin to delay."""
-        return _Varying(self, site) if self.jitter else _Delaying(self.delay)
+        return _Varying(self, site) if self.jitter else _Delaying(self, site)
 
 
 class _Delaying(Stage):
     window = 16 << 20
 
-    def __init__(self, delay: float) -> None:
-        self._delay = delay
+    def __init__(self, fault: Latency, site: Site) -> None:
+        self._fault = fault
+        self._site = site
+        self._delay = fault.delay
 
     def data(self, data: bytes, now: float) -> Iterable[Action]:
+        self._site.note_once(now, "delays")
         return (Send(data, self._delay),)
 
     def end(self, now: float) -> Iterable[Action]:
@@ -68,9 +71,7 @@ class _Delaying(Stage):
 
 class _Varying(_Delaying):
     def __init__(self, fault: Latency, site: Site) -> None:
-        super().__init__(0.0)
-        self._fault = fault
-        self._site = site
+        super().__init__(fault, site)
         self._streams = site.transport == "stream"
         self._passed = 0
         self._drawn = 0

@@ -56,6 +56,7 @@ class _Slicing(Stage):
         self._left = self._draw()
 
     def data(self, data: bytes, now: float) -> Iterable[Action]:
+        self._site.note_once(now, "slices")
         start = 0
         while start < len(data):
             piece = data[start : start + self._left]

@@ -48,7 +48,7 @@ class Site:
         note: Is told each decision: the time and what was decided, in words.
     """
 
-    __slots__ = ("_draws", "connection", "direction", "fault", "note", "opened", "seed", "transport")
+    __slots__ = ("_draws", "_told", "connection", "direction", "fault", "note", "opened", "seed", "transport")
 
     def __init__(
         self,
@@ -69,6 +69,7 @@ class Site:
         self.opened = opened
         self.note = note
         self._draws: random.Random | None = None
+        self._told = False
 
     def __repr__(self) -> str:
         return (
@@ -81,6 +82,12 @@ class Site:
         if self._draws is None:
             self._draws = random.Random(self._seed())  # noqa: S311 - it has to repeat
         return self._draws
+
+    def note_once(self, time: float, what: str) -> None:
+        """Tell what the fault does, if it has not been told: for what goes on all the time."""
+        if not self._told:
+            self._told = True
+            self.note(time, what)
 
     def draws_at(self, position: int) -> random.Random:
         """A stream that belongs to a place, such as the first byte of a chunk.

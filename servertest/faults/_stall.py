@@ -51,9 +51,8 @@ class Stall(Fault):
 
 class _Stalling(Holding):
     def __init__(self, fault: Stall, site: Site) -> None:
-        super().__init__()
+        super().__init__(site)
         self._fault = fault
-        self._site = site
         self._passed = Passed()
         self._stalled = False
         self._over = False
@@ -118,7 +117,8 @@ class Timeout(Fault):
 @dataclass(frozen=True)
 class Blackhole(Fault):
     """What is sent never arrives, not even the end; nobody says so. As a firewall that drops, seen by an established
-    connection, or Toxiproxy's ``timeout`` of 0. Aimed one way it makes a connection that is half open. When it is taken
+    connection, or Toxiproxy's ``timeout`` of 0. Aimed one way it makes a connection that is half open; aimed downstream, a
+    server that accepts and never answers. When it is taken
     away, what was sent until then is lost.
     """
 
@@ -132,8 +132,7 @@ class Blackhole(Fault):
 
 class _Swallowing(Holding):
     def __init__(self, site: Site, after: float | None) -> None:
-        super().__init__()
-        self._site = site
+        super().__init__(site)
         self._after = after
 
     def begin(self, now: float) -> Iterable[Action]:

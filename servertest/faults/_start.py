@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..transcript import Direction
     from ._fault import Entry, Plan
 
-__all__ = ("start", "streams", "teller", "untold")
+__all__ = ("start",)
 
 
 def untold(decision: Decision) -> None:

@@ -7,8 +7,9 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .._support import UsageError
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from ..transcript import Direction
 
 __all__ = ("Decision", "Trace")
+
+_Where: TypeAlias = tuple[int, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,28 @@ class Trace:
         with self._lock:
             return self._counts.total() - len(self._decisions)
 
+    def difference(self, other: Trace) -> str | None:
+        """Where another run parts from this one: in words, with the decisions around it; None if both decide the same.
+
+        Times may differ, and what connections do at the same time may happen in another order; what each fault decides on
+        each direction of each connection may not.
+        """
+        wanted, got = self._stories(), other._stories()
+        for place in sorted(wanted.keys() | got.keys()):
+            one, two = wanted.get(place, []), got.get(place, [])
+            for number, (left, right) in enumerate(zip_longest(one, two)):
+                if left != right:
+                    return _shown(place, number, one, left, right)
+        if self.counts != other.counts:
+            return f"first {dict(self.counts)}, then {dict(other.counts)} decisions in all"
+        return None
+
+    def _stories(self) -> dict[_Where, list[str]]:
+        stories: dict[_Where, list[str]] = {}
+        for each in self.decisions:
+            stories.setdefault((each.connection, each.direction, each.fault), []).append(each.what)
+        return stories
+
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
@@ -139,3 +164,11 @@ class Trace:
             self.seed = record["seed"]
         else:
             self.add(Decision(**record))
+
+
+def _shown(where: _Where, number: int, before: list[str], left: str | None, right: str | None) -> str:
+    connection, direction, fault = where
+    lines = [f"decision {number + 1} of {fault} on connection {connection} {direction}"]
+    lines += [f"    {what}" for what in before[max(0, number - 2) : number]]
+    lines += [f"  - {left or '(nothing more)'}", f"  + {right or '(nothing more)'}"]
+    return "\n".join(lines)

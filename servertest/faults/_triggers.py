@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ._fault import Place
     from ._stage import Site
 
-__all__ = ("Numbers", "Trigger")
+__all__ = ("Trigger",)
 
 Numbers: TypeAlias = "int | range | Iterable[int]"
 """One number, several, or a range of them; counted from 1."""
@@ -152,19 +152,23 @@ def _numbers(name: str, value: Any) -> int | range | tuple[int, ...] | None:
         value = (value,)
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise UsageError(wanted)
-    if isinstance(value, range):
-        # One way to write each: the end next to the last number, and upwards.
-        value = value if value.step > 0 else value[::-1]
-        numbers: Any = range(value[0], value[-1] + 1, value.step) if value else value
-    else:
-        numbers = tuple(value)
-    if not numbers or not all(map(_is_whole, numbers[:1] if isinstance(numbers, range) else numbers)):
+    numbers = _upwards(value) if isinstance(value, range) else tuple(value)
+    if not numbers or not all(map(_is_whole, _some(numbers))) or min(_some(numbers)) < 1:
         raise UsageError(wanted)
-    if min(numbers[0], *numbers[:2]) < 1 or (isinstance(numbers, tuple) and min(numbers) < 1):
-        raise UsageError(wanted)
-    if len(numbers) == 1:
-        return int(numbers[0])
-    return numbers if isinstance(numbers, range) else tuple(sorted(set(numbers)))
+    if not isinstance(numbers, range):
+        numbers = tuple(sorted(set(numbers)))
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _some(numbers: range | tuple[Any, ...]) -> range | tuple[Any, ...]:
+    """Those that have to be looked at: of a range that goes upwards the first, however long it is."""
+    return numbers[:1] if isinstance(numbers, range) else numbers
+
+
+def _upwards(numbers: range) -> range:
+    """The same numbers, in the one way in which they are written: upwards, and the end next to the last."""
+    numbers = numbers if numbers.step > 0 else numbers[::-1]
+    return range(numbers[0], numbers[-1] + 1, numbers.step) if numbers else numbers
 
 
 def _check_count(name: str, value: object, least: int) -> None:
