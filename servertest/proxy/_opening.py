@@ -6,16 +6,18 @@ import contextlib
 import errno
 import os
 import socket
-import ssl
 from collections.abc import Generator
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._support import format_address, hard_reset
 from ..wire._relay_leg import Leg, make_prompt
 
 if TYPE_CHECKING:
-    from ..transcript import Side
+    import ssl
+
+    from ..transcript import Recorder, Side
+    from ..wire._relay_tls import TlsSession
     from ._link import Link
     from ._record import LinkConnection
 
@@ -40,8 +42,10 @@ class Opening:
         "_at",
         "_deadline",
         "_far",
+        "_far_session",
         "_link",
         "_near",
+        "_near_session",
         "_steps",
         "_watched",
         "readable",
@@ -54,6 +58,8 @@ class Opening:
         self._link = link
         self._near = near
         self._far: socket.socket | None = None
+        self._near_session: TlsSession | None = None
+        self._far_session: TlsSession | None = None
         self.record = record
         self.readable = self.writable = False
         self.timer_at: float | None = None
@@ -93,7 +99,7 @@ class Opening:
             self._far.close()
         # First the words, then the deed: who sees the RST finds the reason.
         self._link.opening_failed(self, f"{self._doing()} failed: {error}")
-        if isinstance(error, ssl.SSLError) and self._near.fileno() >= 0:
+        if self._near_session is not None and "SSL" in type(error).__name__:
             _close_after_alert(self._near)
         else:
             hard_reset(self._near)
@@ -102,24 +108,25 @@ class Opening:
         link = self._link
         if link.client_context is not None:
             self._at = "handshake with the client"
-            self._near = tls = _wrapped(link.client_context, self._near, server_side=True)
+            self._near.setblocking(False)
             self._watch(self._near)
-            yield from self._shake_hands(tls)
+            self._near_session = _session(link.client_context, self._near, server_side=True)
+            yield from self._shake_hands(self._near_session)
+            _acknowledge(self._near)
         self._at = ""
-        yield from self._connect()
+        far = yield from self._connect()
         if link.server_context is not None:
-            assert self._far is not None
             self._at = "handshake with the server"
-            self._far = tls = _wrapped(link.server_context, self._far, server_hostname=link.server_hostname)
-            yield from self._shake_hands(tls)
-        self._hand_over()
+            self._far_session = _session(link.server_context, far, server_hostname=link.server_hostname)
+            yield from self._shake_hands(self._far_session)
+        self._hand_over(far)
 
     def _doing(self) -> str:
         if self._at:
             return f"the TLS {self._at}"
         return f"a connection to {format_address(self._link.settings.upstream)}"
 
-    def _connect(self) -> Generator[None, None, None]:
+    def _connect(self) -> Generator[None, None, socket.socket]:
         address = self._link.settings.upstream
         self._far = far = socket.socket(self._link.upstream_family, socket.SOCK_STREAM)
         far.setblocking(False)
@@ -136,23 +143,18 @@ class Opening:
         while not _is_connected(far):
             self._wait()
             yield
+        return far
 
-    def _shake_hands(self, tls: ssl.SSLSocket) -> Generator[None, None, None]:
-        while True:
-            try:
-                tls.do_handshake()
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                self._wait()
-                yield
-            else:
-                return
+    def _shake_hands(self, session: TlsSession) -> Generator[None, None, None]:
+        while not session.shake_hands():
+            self._wait()
+            yield
 
-    def _hand_over(self) -> None:
-        assert self._far is not None
+    def _hand_over(self, far: socket.socket) -> None:
         self.timer_at = None
         link, number = self._link, self.record.number
-        client = _leg(self._near, "client", link, number)
-        server = _leg(self._far, "server", link, number)
+        client = _leg(self._near, "client", link.transcript, number, self._near_session)
+        server = _leg(far, "server", link.upstream_transcript, number, self._far_session)
         self._watched.clear()  # they are the relay's now
         link.opened(self, client, server)
 
@@ -186,24 +188,33 @@ def _is_connected(sock: socket.socket) -> bool:
     return True
 
 
-def _wrapped(context: ssl.SSLContext, sock: socket.socket, **settings: object) -> ssl.SSLSocket:
-    sock.setblocking(False)
-    return context.wrap_socket(sock, do_handshake_on_connect=False, **settings)  # type: ignore[arg-type]
+def _session(context: ssl.SSLContext, sock: socket.socket, **side: Any) -> TlsSession:
+    from ..wire._relay_tls import TlsSession
+
+    return TlsSession(context, sock, **side)
 
 
-def _leg(sock: socket.socket, peer: Side, link: Link, number: int) -> Leg:
-    recorder = link.transcript if peer == "client" else link.upstream_transcript
-    if isinstance(sock, ssl.SSLSocket):
-        from ..wire._relay_tls import TlsLeg
+def _leg(
+    sock: socket.socket, peer: Side, recorder: Recorder | None, number: int, session: TlsSession | None
+) -> Leg:
+    if session is None:
+        return Leg(sock, peer, recorder, number)
+    from ..wire._relay_tls import TlsLeg
 
-        return TlsLeg(sock, peer, recorder, number)
-    return Leg(sock, peer, recorder, number)
+    return TlsLeg(sock, peer, recorder, number, session)
+
+
+def _acknowledge(sock: socket.socket) -> None:
+    """Acknowledge the end of the handshake at once: else Nagle's algorithm holds the client's first request back for 40 ms."""
+    if hasattr(socket, "TCP_QUICKACK"):
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
 def _close_after_alert(sock: socket.socket) -> None:
     """Let the client read what was wrong with the handshake: a RST would overtake the alert."""
     with contextlib.suppress(OSError):
-        socket.socket.shutdown(sock, socket.SHUT_WR)
-        while socket.socket.recv(sock, 1 << 16):
+        sock.shutdown(socket.SHUT_WR)
+        while sock.recv(1 << 16):
             pass
     sock.close()

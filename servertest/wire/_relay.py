@@ -36,6 +36,9 @@ __all__ = ("Relay", "untold")
 
 _Result = TypeVar("_Result")
 
+#: Seconds of one wait: the system's calls refuse more than some weeks.
+_LONGEST_WAIT = 86_400.0
+
 #: Bytes that one read takes at the most, from a source with no faults and from one with faults. The buffer is shared by all.
 _ROOM = 1 << 20
 _SMALL_ROOM = 1 << 16
@@ -367,7 +370,7 @@ class Relay:
         """Seconds until there is something to do by ourselves."""
         if self._again or self._calls:
             return 0.0
-        return self._timers[0][0] - monotonic() if self._timers else None
+        return min(self._timers[0][0] - monotonic(), _LONGEST_WAIT) if self._timers else None
 
     def _go_on(self) -> None:
         for _ in range(len(self._again)):

@@ -19,7 +19,7 @@ class Upper(servers.StreamRequestHandler):
     """Lines in capitals, from somebody whom it does not surprise that connections are cut off."""
 
     def handle(self) -> None:
-        with suppress(ConnectionError):
+        with suppress(OSError):
             for line in self.rfile:
                 self.wfile.write(line.upper())
 
