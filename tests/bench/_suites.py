@@ -16,37 +16,7 @@ from tests.bench._sampling import Open, Sample, Scale
 
 __all__ = ("suites",)
 
-OURS = """
-import http.server, urllib.request, pytest
-
-class Hello(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.send_header("Content-Length", "5")
-        self.end_headers()
-        self.wfile.write(b"hello")
-
-    def log_message(self, *args):
-        pass
-
-@pytest.mark.parametrize("number", range({count}))
-def test_get(serve, number):
-    server = serve(Hello)
-    with urllib.request.urlopen(f"http://127.0.0.1:{{server.port}}/", timeout=10) as reply:
-        assert reply.read() == b"hello"
-"""
-
-LOCALSERVER = """
-import urllib.request, pytest
-
-@pytest.mark.parametrize("number", range({count}))
-def test_get(httpserver, number):
-    httpserver.serve_content("hello")
-    with urllib.request.urlopen(httpserver.url, timeout=10) as reply:
-        assert reply.read() == b"hello"
-"""
-
-BY_HAND = """
+HANDLER = """
 import http.server, threading, urllib.request, pytest
 
 class Hello(http.server.BaseHTTPRequestHandler):
@@ -58,7 +28,32 @@ class Hello(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *args):
         pass
+"""
 
+OURS = (
+    HANDLER
+    + """
+@pytest.mark.parametrize("number", range({count}))
+def test_get(serve, number):
+    server = serve(Hello)
+    with urllib.request.urlopen(f"http://127.0.0.1:{{server.port}}/", timeout=10) as reply:
+        assert reply.read() == b"hello"
+"""
+)
+
+LOCALSERVER = """
+import urllib.request, pytest
+
+@pytest.mark.parametrize("number", range({count}))
+def test_get(httpserver, number):
+    httpserver.serve_content("hello")
+    with urllib.request.urlopen(httpserver.url, timeout=10) as reply:
+        assert reply.read() == b"hello"
+"""
+
+BY_HAND = (
+    HANDLER
+    + """
 @pytest.fixture
 def server():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hello)
@@ -74,6 +69,7 @@ def test_get(server, number):
     with urllib.request.urlopen(f"http://127.0.0.1:{{server.server_port}}/", timeout=10) as reply:
         assert reply.read() == b"hello"
 """
+)
 
 EMPTY = "def test_nothing(): pass\n"
 

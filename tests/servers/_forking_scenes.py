@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 from servertest import servers
-from tests.servers._running import LIMIT, Echo, ask, connect, read_all
+from tests.servers._running import LIMIT, Echo, Held, ask, connect, read_all, third_comes_when_first_goes
 
 LOCAL = ("127.0.0.1", 0)
 SCENES: dict[str, Callable[[], None]] = {}
@@ -64,12 +64,6 @@ class Pid(servers.StreamRequestHandler):
             self.wfile.write(b"%d\n" % os.getpid())
 
 
-class Held(servers.StreamRequestHandler):
-    def handle(self) -> None:
-        self.wfile.write(b"here\n")
-        self.rfile.readline()
-
-
 @scene
 def each_request_has_a_process_and_none_is_left() -> None:
     server = servers.ForkingTCPServer(LOCAL, Pid)
@@ -100,17 +94,7 @@ def a_full_server_accepts_again_when_a_child_ends() -> None:
 
     server = Server(LOCAL, Held)
 
-    def clients() -> None:
-        with connect(server) as first, connect(server) as second, connect(server) as third:
-            assert first.recv(5) == second.recv(5) == b"here\n"
-            third.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                raise AssertionError(third.recv(5))
-            third.settimeout(LIMIT)
-            first.sendall(b"done\n")
-            assert third.recv(5) == b"here\n"
-
-    play(server, clients)
+    play(server, lambda: third_comes_when_first_goes(server))
 
 
 @scene

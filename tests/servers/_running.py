@@ -21,6 +21,14 @@ class Echo(servers.StreamRequestHandler):
             self.wfile.write(line.upper())
 
 
+class Held(servers.StreamRequestHandler):
+    """Says that it is there and waits for its client."""
+
+    def handle(self) -> None:
+        self.wfile.write(b"here\n")
+        self.rfile.readline()
+
+
 class EchoDatagram(servers.DatagramRequestHandler):
     def handle(self) -> None:
         self.wfile.write(self.packet.upper())
@@ -75,3 +83,17 @@ def read_all(client: socket.socket) -> bytes:
 def join(thread: threading.Thread) -> None:
     thread.join(LIMIT)
     assert not thread.is_alive(), f"{thread.name} hangs"
+
+
+def third_comes_when_first_goes(server: Any) -> None:
+    """Three clients of a server that sees to two at a time, with Held as its handler."""
+    with connect(server) as first, connect(server) as second, connect(server) as third:
+        assert first.recv(5) == second.recv(5) == b"here\n"
+        third.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            raise AssertionError(third.recv(5))
+        third.settimeout(LIMIT)
+        first.sendall(b"done\n")
+        assert third.recv(5) == b"here\n"
+        second.sendall(b"done\n")
+        third.sendall(b"done\n")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import socket
-import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from servertest.servers import TCPServer
 from servertest.servers._selecting import SelectorStreamRequestHandler, SelectorTCPServer
+from tests.servers._witness import WitnessMixIn
 
 __all__ = ("Handler", "Upper", "Witness", "WitnessMixIn", "converse", "peer_does", "small_buffers", "turns")
 
@@ -21,43 +20,6 @@ class Upper(SelectorStreamRequestHandler):
     async def handle(self) -> None:
         while line := await self.rfile.readline():
             await self.wfile.write(line.upper())
-
-
-class WitnessMixIn(TCPServer):
-    """Remembers which of its hooks were called, and what handlers raised."""
-
-    def __init__(self, handler: Any) -> None:
-        self.calls: list[str] = []
-        self.errors: list[BaseException | None] = []
-        super().__init__(("127.0.0.1", 0), handler)
-
-    def get_request(self) -> Any:
-        self.calls.append("get_request")
-        return super().get_request()
-
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        self.calls.append("verify_request")
-        return super().verify_request(request, client_address)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self.calls.append("process_request")
-        super().process_request(request, client_address)
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        self.calls.append("finish_request")
-        super().finish_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self.calls.append("shutdown_request")
-        super().shutdown_request(request)
-
-    def close_request(self, request: Any) -> None:
-        self.calls.append("close_request")
-        super().close_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        self.calls.append("handle_error")
-        self.errors.append(sys.exc_info()[1])
 
 
 class Witness(WitnessMixIn, SelectorTCPServer):

@@ -14,8 +14,7 @@ import pytest
 
 from servertest import servers
 from servertest.servers import _base
-from tests.servers._running import LIMIT, Echo, EchoDatagram, ask, connect, join, serving
-from tests.servers.test_requests import Held
+from tests.servers._running import LIMIT, Echo, EchoDatagram, Held, ask, connect, join, serving
 
 LOCAL = ("127.0.0.1", 0)
 

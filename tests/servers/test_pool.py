@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from servertest import servers
-from tests.servers._running import LIMIT, Echo, EchoDatagram, ask, connect, join, read_all, serving
-from tests.servers.test_requests import Held
+from tests.servers._running import LIMIT, Echo, EchoDatagram, Held, ask, connect, join, serving
 
 LOCAL = ("127.0.0.1", 0)
 
@@ -33,24 +32,6 @@ def test_one_client_after_another_is_served_by_one_thread() -> None:
         assert len(workers()) <= 3  # a request may come before the last one is quite over
         assert len(idents) <= 3
     assert workers() == []
-
-
-def test_as_many_at_a_time_as_the_pool_is_large() -> None:
-    class Server(servers.ThreadPoolTCPServer):
-        pool_size = 2
-
-    with Server(LOCAL, Held) as server, serving(server, poll_interval=None):
-        with connect(server) as first, connect(server) as second, connect(server) as third:
-            assert first.recv(5) == second.recv(5) == b"here\n"
-            third.setblocking(False)
-            with pytest.raises(BlockingIOError):
-                third.recv(5)
-            third.settimeout(LIMIT)
-            first.sendall(b"done\n")
-            assert third.recv(5) == b"here\n"
-            second.sendall(b"done\n")
-            third.sendall(b"done\n")
-        assert len(workers()) == 2
 
 
 def test_a_full_pool_stops_at_once_and_waits_for_its_requests_when_closed() -> None:
@@ -139,17 +120,6 @@ def test_a_closed_pool_can_serve_again_after_its_server_was_made_anew() -> None:
         assert ask(server) == b"HELLO\n"
 
 
-def test_draining_a_pool_shuts_down_what_takes_too_long() -> None:
-    class Server(servers.ThreadPoolTCPServer):
-        drain_timeout = 0.01
-
-    with Server(LOCAL, Held) as server, serving(server), connect(server) as client:
-        assert client.recv(5) == b"here\n"
-        server.server_close()
-        assert read_all(client) == b""
-    assert workers() == []
-
-
 def test_draining_a_pool_says_how_many_requests_run_on() -> None:
     release = threading.Event()
 
@@ -190,21 +160,3 @@ def test_a_handler_may_close_its_server() -> None:
     join(loop)
     for worker in workers():
         join(worker)
-
-
-def test_a_loop_that_does_not_know_the_pool_waits_in_process_request() -> None:
-    class Server(servers.ThreadPoolTCPServer):
-        pool_size = 1
-
-        def _servertest_pause(self) -> None:
-            """As a standard server, which has no gate."""
-
-    with Server(LOCAL, Held) as server, connect(server) as first, connect(server) as second:
-        server.handle_request()
-        assert first.recv(5) == b"here\n"
-        waiter = threading.Thread(target=server.handle_request)
-        waiter.start()
-        first.sendall(b"done\n")
-        assert second.recv(5) == b"here\n"
-        second.sendall(b"done\n")
-        join(waiter)

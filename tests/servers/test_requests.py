@@ -10,7 +10,19 @@ from typing import Any
 import pytest
 
 from servertest import servers
-from tests.servers._running import LIMIT, Echo, EchoDatagram, ask, connect, join, read_all, serving
+from tests.servers._running import (
+    LIMIT,
+    Echo,
+    EchoDatagram,
+    Held,
+    ask,
+    connect,
+    join,
+    read_all,
+    serving,
+    third_comes_when_first_goes,
+)
+from tests.servers._witness import WitnessMixIn
 
 LOCAL = ("127.0.0.1", 0)
 
@@ -27,46 +39,11 @@ class Noted(servers.BaseRequestHandler):
         self.server.calls.append("finish")
 
 
-class Noting(servers.TCPServer):
-    """Notes the calls of its hooks, and fails in those that it is told to."""
+class Noting(WitnessMixIn):
+    """Notes the calls of its hooks and of its handler's."""
 
     def __init__(self, **failing: BaseException) -> None:
-        self.calls: list[str] = []
-        self.failing = failing
-        super().__init__(LOCAL, Noted)
-
-    def fail(self, where: str) -> None:
-        if where in self.failing:
-            raise self.failing[where]
-
-    def get_request(self) -> Any:
-        self.calls.append("get_request")
-        return super().get_request()
-
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        self.calls.append("verify_request")
-        self.fail("verify_request")
-        return "refuse" not in self.failing
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self.calls.append("process_request")
-        super().process_request(request, client_address)
-
-    def finish_request(self, request: Any, client_address: Any) -> None:
-        self.calls.append("finish_request")
-        super().finish_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self.calls.append("shutdown_request")
-        super().shutdown_request(request)
-
-    def close_request(self, request: Any) -> None:
-        self.calls.append("close_request")
-        super().close_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        self.calls.append("handle_error")
-        self.fail("handle_error")
+        super().__init__(Noted, **failing)
 
 
 IN = ["get_request", "verify_request", "process_request", "finish_request", "setup", "handle", "finish"]
@@ -367,14 +344,6 @@ def test_a_truncated_datagram_may_be_dropped(client: socket.socket) -> None:
 # -- threads ----------------------------------------------------------------------------------------------------------------------
 
 
-class Held(servers.StreamRequestHandler):
-    """Says that it is there and waits for its client."""
-
-    def handle(self) -> None:
-        self.wfile.write(b"here\n")
-        self.rfile.readline()
-
-
 def test_each_live_request_has_a_thread_with_a_name_of_its_own() -> None:
     names: list[str] = []
 
@@ -438,23 +407,6 @@ def test_a_thread_that_cannot_be_started_is_an_error_of_the_request_and_no_more(
             server.raise_collected_errors()
 
 
-def test_max_threads_leaves_further_clients_in_the_queue() -> None:
-    class Server(servers.ThreadingTCPServer):
-        max_threads = 2
-
-    with Server(LOCAL, Held) as server, serving(server, poll_interval=None):
-        with connect(server) as first, connect(server) as second, connect(server) as third:
-            assert first.recv(5) == second.recv(5) == b"here\n"
-            third.setblocking(False)
-            with pytest.raises(BlockingIOError):
-                third.recv(5)
-            third.settimeout(LIMIT)
-            first.sendall(b"done\n")
-            assert third.recv(5) == b"here\n"
-            second.sendall(b"done\n")
-            third.sendall(b"done\n")
-
-
 def test_a_full_server_stops_at_once() -> None:
     class Server(servers.ThreadingTCPServer):
         max_threads = 1
@@ -464,19 +416,40 @@ def test_a_full_server_stops_at_once() -> None:
         assert client.recv(5) == b"here\n"
 
 
-def test_max_threads_holds_under_a_loop_of_the_programs_own() -> None:
-    class Server(servers.ThreadingTCPServer):
-        max_threads = 1
+#: Servers that see to so many requests at a time, and no more.
+LIMITED = [(servers.ThreadingTCPServer, "max_threads"), (servers.ThreadPoolTCPServer, "pool_size")]
 
-    with Server(LOCAL, Held) as server, connect(server) as first, connect(server) as second:
-        server.handle_request()
-        assert first.recv(5) == b"here\n"
-        waiter = threading.Thread(target=server.handle_request)
-        waiter.start()
-        first.sendall(b"done\n")
-        assert second.recv(5) == b"here\n"
-        second.sendall(b"done\n")
-        join(waiter)
+
+@pytest.mark.parametrize(("base", "limit"), LIMITED)
+def test_a_limit_leaves_further_clients_in_the_queue(base: Any, limit: str) -> None:
+    with type("Server", (base,), {limit: 2})(LOCAL, Held) as server, serving(server, poll_interval=None):
+        third_comes_when_first_goes(server)
+
+
+@pytest.mark.parametrize(("base", "limit"), LIMITED)
+def test_a_limit_holds_under_a_loop_of_the_programs_own(base: Any, limit: str) -> None:
+    # A loop of its own knows of no gate: it waits in process_request(), or in handle_request() itself.
+    for gate in ({}, {"_servertest_pause": lambda self: None}):
+        attributes = {limit: 1} | (gate if base is servers.ThreadPoolTCPServer else {})
+        with type("Server", (base,), attributes)(LOCAL, Held) as server:
+            with connect(server) as first, connect(server) as second:
+                server.handle_request()
+                assert first.recv(5) == b"here\n"
+                waiter = threading.Thread(target=server.handle_request)
+                waiter.start()
+                first.sendall(b"done\n")
+                assert second.recv(5) == b"here\n"
+                second.sendall(b"done\n")
+                join(waiter)
+
+
+@pytest.mark.parametrize(("base", "limit"), LIMITED)
+def test_draining_shuts_down_what_takes_too_long(base: Any, limit: str) -> None:
+    server = type("Server", (base,), {"drain_timeout": 0.01})(LOCAL, Held)
+    with server, serving(server), connect(server) as client:
+        assert client.recv(5) == b"here\n"
+        server.server_close()
+        assert read_all(client) == b""
 
 
 def test_draining_waits_for_requests_in_daemon_threads_too() -> None:
@@ -496,16 +469,6 @@ def test_draining_waits_for_requests_in_daemon_threads_too() -> None:
         client.sendall(b"done\n")
         server.server_close()
         assert finished.is_set()
-
-
-def test_draining_shuts_down_what_takes_too_long() -> None:
-    class Server(servers.ThreadingTCPServer):
-        drain_timeout = 0.01
-
-    with Server(LOCAL, Held) as server, serving(server), connect(server) as client:
-        assert client.recv(5) == b"here\n"
-        server.server_close()
-        assert read_all(client) == b""
 
 
 def test_draining_says_what_runs_on() -> None:
