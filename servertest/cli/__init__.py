@@ -1,4 +1,4 @@
-"""The command line: `servertest check`, `serve`, `kinds`. It holds no logic: what it shows is computed below it."""
+"""The command line: `servertest check`, `serve`, `proxy`, `faults`, `kinds`. It holds no logic: what it shows is computed below it."""
 
 from __future__ import annotations
 

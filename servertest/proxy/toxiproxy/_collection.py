@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -47,7 +47,7 @@ class Collection:
     Args:
         seed: Where the seeds of proxies that have none of their own come from; a new one if left out.
         expose: Whether proxies may listen where other machines can reach them.
-        transcript: Whether to record what passes, in the links.
+        recorded: The names of the proxies whose links record what passes.
         watch: Is told of connections and decisions with their proxy, in the thread that carries everything.
 
     Attributes:
@@ -60,12 +60,12 @@ class Collection:
         *,
         seed: int | str | None = None,
         expose: bool = False,
-        transcript: bool = False,
+        recorded: Container[str] = (),
         watch: Watch | None = None,
     ) -> None:
         self.seed = secrets.randbits(32) if seed is None else seed
         self.expose = expose
-        self._transcript = transcript
+        self._recorded = recorded
         self._watch = watch
         self._links = Proxy()
         self._proxies: dict[str, ManagedProxy] = {}
@@ -255,7 +255,7 @@ class Collection:
             derived_seed(self.seed, "proxy", new.name) & 0xFFFFFFFF,
             self._links,
             expose=self.expose,
-            transcript=self._transcript,
+            transcript=new.name in self._recorded,
             watch=self._watch,
         )
         try:
