@@ -188,8 +188,10 @@ class Follower:
 
     def _take_if_there(self) -> bool:
         try:
-            if not self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+            self._sock.settimeout(0)
+            if not self._sock.recv(1, socket.MSG_PEEK):
                 raise EOFError
+            self._sock.settimeout(STOP_TIMEOUT)
             self._take()
         except BlockingIOError:
             return False
