@@ -299,7 +299,7 @@ class Plan(_Composed):
         Raises:
             UsageError: A trigger calls a function: that cannot be written down.
         """
-        from ._text import written  # knows all families
+        from ._writing import written
 
         return written(self)
 

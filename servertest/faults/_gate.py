@@ -65,10 +65,7 @@ class Gate(Stage):
         self._look()
 
     def wake(self, now: float) -> Iterable[Action]:
-        stage = self._stage
-        if self._working and stage.wake_at is not None and stage.wake_at <= now:
-            stage.wake_at = None
-            yield from stage.wake(now)
+        yield from self._ring(now)
         yield from self._move(now)
         self._look()
 
@@ -105,6 +102,15 @@ class Gate(Stage):
             self._working = True
             self._site.note(now, f"begins after {self._passed} bytes" if self._passed else "begins")
             yield from self._stage.begin(now)
+            # What is to happen at once has to happen before the bytes behind the place.
+            yield from self._ring(now)
+
+    def _ring(self, now: float) -> Iterable[Action]:
+        """Wake the fault's stage for all that is due."""
+        stage = self._stage
+        while self._working and stage.wake_at is not None and stage.wake_at <= now:
+            stage.wake_at = None
+            yield from stage.wake(now)
 
     def _stream(self, data: bytes, now: float) -> Iterable[Action]:
         yield from self._move(now)

@@ -13,16 +13,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from difflib import get_close_matches
-from itertools import groupby
 from math import inf
 from typing import Any, NoReturn, TypeVar
 
 from .._support import UsageError
-from ._fault import Entry, Fault, Plan, downstream, registry, upstream
+from ._fault import Fault, Plan, downstream, registry, upstream
 from ._fields import Rule
-from ._triggers import Trigger
+from ._writing import FLAGS
 
-__all__ = ("read", "written")
+__all__ = ("read",)
 
 T = TypeVar("T")
 
@@ -32,14 +31,6 @@ _STRING = re.compile(r'(b?re)?"((?:[^"\\]|\\.)*)"(?(1)([A-Za-z]*))', re.DOTALL)
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|[abfnrtv0\\\"'])|(\\)", re.DOTALL)
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)([a-zA-Z%]*(?:/s)?)")
 _ESCAPES = dict(zip("abfnrtv0\\\"'", b"\a\b\f\n\r\t\v\0\\\"'", strict=True))
-_FLAGS = {
-    "a": re.ASCII,
-    "i": re.IGNORECASE,
-    "L": re.LOCALE,
-    "m": re.MULTILINE,
-    "s": re.DOTALL,
-    "x": re.VERBOSE,
-}
 _TIMES = {"": 1, "s": 1, "ms": 1e-3, "us": 1e-6, "min": 60}
 _SIZES = {
     "": 1,
@@ -279,9 +270,9 @@ class _Reader:
     def _expression(self, string: re.Match[str], start: int) -> re.Pattern[bytes]:
         flags = 0
         for letter in string[3]:
-            if letter not in _FLAGS:
-                self._fail(f"unknown flag {letter!r}: there are {', '.join(_FLAGS)}", start)
-            flags |= _FLAGS[letter]
+            if letter not in FLAGS:
+                self._fail(f"unknown flag {letter!r}: there are {', '.join(FLAGS)}", start)
+            flags |= FLAGS[letter]
         if string[1] == "bre":
             source = self._bytes(string)
         else:
@@ -340,66 +331,3 @@ class _Reader:
 def _preset(name: str) -> str:
     """As presets are called: networks are written 3G, 3g, lossy-wifi ..."""
     return name.lower().replace("-", "_")
-
-
-def written(plan: Plan) -> str:
-    """The text that stands for a plan.
-
-    Raises:
-        UsageError: A trigger calls a function.
-    """
-    groups = []
-    for direction, entries in groupby(plan.entries, key=lambda entry: entry.direction):
-        text = "|".join(map(_entry, entries))
-        groups.append(f"{direction}({text})" if direction else text)
-    return "|".join(groups)
-
-
-def _entry(entry: Entry) -> str:
-    fault = entry.fault
-    given = {name: _value(value) for name, value in fault.given.items()}
-    first = next((parameter.name for parameter in fault.parameters()), None)
-    text = fault.name
-    if given:
-        text += ":" + ",".join(value if name == first else f"{name}:{value}" for name, value in given.items())
-    return f"{text}@{_trigger(entry.trigger)}" if entry.trigger else text
-
-
-def _trigger(trigger: Trigger) -> str:
-    if trigger.when is not None:
-        raise UsageError(f"on: when={trigger.when!r} has no text form: a function cannot be written down")
-    return ",".join(f"{name}:{_condition(name, value)}" for name, value in trigger.given.items())
-
-
-def _condition(name: str, value: Any) -> str:
-    if isinstance(value, re.Pattern):
-        return _expression(value)
-    if name == "between":
-        return f"{value[0]!r}..{'' if value[1] == inf else repr(value[1])}"
-    if isinstance(value, range):
-        return f"{value[0]}..{value[-1]}" + (f"/{value.step}" if value.step != 1 else "")
-    return "+".join(map(str, value)) if isinstance(value, tuple) else _value(value)
-
-
-def _expression(pattern: re.Pattern[bytes]) -> str:
-    flags = "".join(letter for letter, flag in _FLAGS.items() if pattern.flags & flag)
-    source: bytes = pattern.pattern
-    if all(32 <= byte < 127 and byte != 0x22 for byte in source):
-        return f're"{source.decode()}"{flags}'
-    return f"bre{_value(source)}{flags}"
-
-
-def _value(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, bytes):
-        return f'"{"".join(map(_byte, value))}"'
-    return value if isinstance(value, str) else repr(value)
-
-
-def _byte(byte: int) -> str:
-    if byte in b'"\\':
-        return f"\\{chr(byte)}"
-    if 32 <= byte < 127:
-        return chr(byte)
-    return {9: "\\t", 10: "\\n", 13: "\\r"}.get(byte, f"\\x{byte:02x}")

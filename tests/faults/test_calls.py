@@ -17,9 +17,11 @@ from servertest.faults import (
     Faults,
     FullBacklog,
     Interrupt,
+    Latency,
     Refuse,
     ShortReads,
     ShortWrites,
+    Site,
     SlowAccept,
     SpuriousReadiness,
     Trace,
@@ -159,3 +161,16 @@ def test_short_reads_of_datagrams_are_refused() -> None:
     ):
         on_socket(ShortReads(), transport="datagram")
     assert on_socket(Interrupt(), transport="datagram")
+
+
+def test_a_fault_without_a_word_lets_calls_pass() -> None:
+    assert Calls()
+    assert Calls().before("recv", 9, 0) == PASS
+    assert on_listener(Refuse()).before("thread", 0, 0) == PASS
+
+
+def test_faults_do_not_work_where_they_do_not_belong() -> None:
+    with pytest.raises(ValueError, match="ShortReads does not work on what passes: its place is the calls"):
+        ShortReads().stage(Site())
+    with pytest.raises(ValueError, match="Latency does not work on calls: its place is the line"):
+        Latency().calls(Site())

@@ -16,7 +16,7 @@ from servertest.faults import (
     TruncateDatagram,
     downstream,
 )
-from servertest.wire._line import FINISHED
+from servertest.wire._line import ABORTED, FINISHED
 from tests.faults._driving import FOREVER, Driver, carry
 
 MANY = [b"%d" % number for number in range(5000)]
@@ -117,3 +117,13 @@ def test_cut_datagrams() -> None:
     assert carry(TruncateDatagram(0), [b"0123"], "datagram").datagrams == [b""]
     some = carry(TruncateDatagram(0, 0.1), MANY, "datagram").datagrams
     assert some.count(b"") == pytest.approx(500, rel=0.2)
+
+
+@pytest.mark.parametrize("reset", [True, False])
+def test_what_was_held_back_arrives_before_the_end(reset: bool) -> None:
+    driver = Driver(Reorder(1), "datagram")
+    driver.put(b"a")
+    driver.abort() if reset else driver.finish()
+
+    assert driver.carried.datagrams == [b"a"]
+    assert driver.carried.ended is (ABORTED if reset else FINISHED)

@@ -9,6 +9,7 @@ from servertest.faults import (
     EmptyReply,
     Fault,
     HalfClose,
+    Latency,
     LimitData,
     MissingClose,
     RandomDataThenClose,
@@ -129,3 +130,14 @@ def test_random_data_then_close() -> None:
     assert one.data != other.data
     assert one.ended is CLOSED
     assert one.decided == ["sends 40 random bytes and closes"]
+
+
+def test_nothing_of_the_reply_follows_what_came_instead() -> None:
+    assert carry(RandomDataThenClose(4), [b"a", b"b"]).ended is CLOSED
+    late = Driver(RandomDataThenClose(4) | Latency(1))
+    late.put(b"a", b"b")
+    late.finish()
+    late.until(FOREVER)
+
+    assert len(late.carried.data) == 4
+    assert late.carried.times == [1, 1]

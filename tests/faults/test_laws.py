@@ -145,6 +145,22 @@ def test_chunks_do_not_matter(kind: type[Fault]) -> None:
     check()
 
 
+@on_streams
+def test_chunks_do_not_matter_behind_a_gate(kind: type[Fault]) -> None:
+    @examples
+    @given(of_kind(kind), st.integers(0, 300), st.lists(st.integers(0, 600), max_size=12), st.booleans())
+    def check(fault: Fault, begins: int, places: list[int], by_pattern: bool) -> None:
+        pattern = DATA[begins : begins + 2]
+        gated = fault.on(pattern=pattern) if by_pattern else fault.on(after_bytes=begins)
+        whole = carry(gated, DATA)
+        pieces = carry(gated, cut(DATA, *places))
+        assert pieces.data == whole.data
+        assert pieces.ended == whole.ended
+        assert pieces.decided == whole.decided
+
+    check()
+
+
 def test_chunks_do_not_matter_to_whole_plans() -> None:
     @examples
     @given(plans("stream"), st.lists(st.integers(0, len(DATA)), max_size=12), st.integers(0, 3))

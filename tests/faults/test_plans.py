@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,9 @@ from servertest.faults import (
     Plan,
     Refuse,
     ShortReads,
+    Site,
     Slicer,
+    Stage,
     Stall,
     downstream,
     plan,
@@ -193,3 +196,47 @@ def test_a_plan_has_a_length_and_entries() -> None:
 
     assert len(whole) == 2
     assert whole.entries[0] == Entry(Latency(0.1))
+
+
+def test_a_description_is_one_line_for_tables() -> None:
+    assert Refuse.description() == "Nobody listens: clients get ECONNREFUSED."
+    assert "Attributes" not in Latency.description()
+    assert "\n" not in Latency.description()
+
+
+def test_a_fault_may_write_itself_and_stay_unknown() -> None:
+    @dataclass(frozen=True)
+    class _Hidden(Fault):
+        """Known to nobody.
+
+        Attributes:
+            field: Something
+                on two lines.
+
+        Example:
+            none
+        """
+
+        field: int = 3
+
+        def __repr__(self) -> str:
+            return "hidden"
+
+    assert repr(_Hidden()) == "hidden"
+    assert [(each.about, each.rule) for each in _Hidden.parameters()] == [("Something on two lines.", None)]
+    assert _Hidden not in registry.values()
+
+
+def test_a_site_shows_where_it_is() -> None:
+    assert repr(Site(7, "loss")) == "<Site of loss on downstream of connection 1, seed 7>"
+
+
+def test_places_have_draws_of_their_own() -> None:
+    site = Site(7, "loss")
+
+    assert site.draws_at(1).random() == site.draws_at(1).random() != site.draws_at(2).random()
+    assert site.draws is site.draws
+
+
+def test_a_stage_with_nothing_to_do_wakes_for_nothing() -> None:
+    assert Stage().wake(0) == ()

@@ -15,6 +15,7 @@ from servertest.faults import (
     Latency,
     LimitData,
     Loss,
+    MissingClose,
     Plan,
     ResetPeer,
     Site,
@@ -303,3 +304,37 @@ def test_garbage_behind_a_gate_is_the_same_in_any_chunks() -> None:
     whole = Garbage().on(pattern=b"4")
 
     assert carry(whole, b"0123456789").data == carry(whole, [b"0", b"123", b"45", b"6789"]).data
+
+
+@pytest.mark.parametrize("begins", [0, 100])
+def test_a_source_that_is_cut_off_meets_the_fault_if_that_has_begun(begins: int) -> None:
+    driver = Driver(MissingClose().on(after_bytes=begins))
+    driver.put(b"hello")
+    driver.abort()
+    driver.until(FOREVER)
+
+    assert driver.carried.ended is (None if begins == 0 else ABORTED)
+
+
+@pytest.mark.parametrize("begins", [0, 3, 100])
+def test_a_fault_behind_a_gate_is_taken_away_without_a_loss(begins: int) -> None:
+    driver = Driver(Stall(None).on(after_bytes=begins))
+    driver.put(b"hello")
+    driver.finish()
+    assert driver.carried.data == b"hello"[:begins]
+    driver.set(None)
+
+    assert driver.carried.data == b"hello"
+    assert driver.carried.ended is FINISHED
+
+
+def test_a_gate_wakes_the_stage_behind_it() -> None:
+    carried = carry(Stall(2).on(after_bytes=2), [(0.0, b"abc"), (1.0, b"d"), (5.0, b"e")])
+
+    assert carried.outputs == [(0, b"ab"), (2, b"c"), (2, b"d"), (5, b"e"), (5, FINISHED)]
+
+
+def test_a_reset_behind_a_gate_comes_at_the_very_byte() -> None:
+    for chunks in ([b"hello"], [b"hel", b"lo"], [b"h", b"ell", b"o"]):
+        carried = carry(ResetPeer().on(after_bytes=3), chunks)
+        assert (carried.data, carried.ended) == (b"hel", ABORTED)
