@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar, overload
 from .._support import DEFAULT_TIMEOUT
 from ._async_waiting import LoopWaiter
 from ._datagram_core import DatagramCore, open_datagram
+from ._faults import faults_of
 from ._fronts import DatagramFront
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from .._support import Address
+    from ..faults import Faults
     from ._core import Data
     from ._steps import Note, Operation
 
@@ -30,9 +32,13 @@ class AsyncDatagramClient(DatagramFront):
     """`DatagramClient` for asyncio: the same names, arguments, results and errors; each method is a coroutine."""
 
     def __init__(
-        self, core: DatagramCore, *, timeout: float = DEFAULT_TIMEOUT, on_deadline: Note = None
+        self,
+        core: DatagramCore,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        on_deadline: Note = None,
     ) -> None:
-        super().__init__(core, timeout, on_deadline)
+        super().__init__(core, timeout, on_deadline, core.faults)
         self._waiter = LoopWaiter()
 
     @classmethod
@@ -45,9 +51,18 @@ class AsyncDatagramClient(DatagramFront):
         connected: bool = True,
         source: Address | None = None,
         on_deadline: Note = None,
+        faults: Faults = None,
+        seed: int | str = 0,
+        connection: int = 1,
     ) -> Self:
         """As `DatagramClient.connect`. Host names are looked up in place, which may hold the loop up; numbers do not."""
-        operation = open_datagram(address, bind=bind, connected=connected, source=source)
+        operation = open_datagram(
+            address,
+            bind=bind,
+            connected=connected,
+            source=source,
+            faults=faults_of(faults, seed, connection),
+        )
         core = await LoopWaiter().run(operation, timeout, on_deadline)
         return cls(core, timeout=timeout, on_deadline=on_deadline)
 

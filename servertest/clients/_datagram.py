@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar, overload
 
 from .._support import DEFAULT_TIMEOUT
 from ._datagram_core import DatagramCore, open_datagram
+from ._faults import faults_of
 from ._fronts import DatagramFront
 from ._steps import run
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from .._support import Address
+    from ..faults import Faults
     from ._core import Data
     from ._steps import Note, Operation
 
@@ -34,9 +36,13 @@ class DatagramClient(DatagramFront):
     """
 
     def __init__(
-        self, core: DatagramCore, *, timeout: float = DEFAULT_TIMEOUT, on_deadline: Note = None
+        self,
+        core: DatagramCore,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        on_deadline: Note = None,
     ) -> None:
-        super().__init__(core, timeout, on_deadline)
+        super().__init__(core, timeout, on_deadline, core.faults)
 
     @classmethod
     def connect(
@@ -48,6 +54,9 @@ class DatagramClient(DatagramFront):
         connected: bool = True,
         source: Address | None = None,
         on_deadline: Note = None,
+        faults: Faults = None,
+        seed: int | str = 0,
+        connection: int = 1,
     ) -> Self:
         """Make a socket that talks to a server.
 
@@ -60,13 +69,22 @@ class DatagramClient(DatagramFront):
                 anybody may answer, as with TFTP, where the answer comes from another port.
             source: The client's own address, instead. A Unix path is removed by `close`.
             on_deadline: Called when a deadline passes; what it returns is added to the error's message.
+            faults: What goes wrong between this client and the server: `faulty` says what can.
+            seed: Where faults have their random numbers from.
+            connection: The number that the server has as a peer, for faults, from 1.
 
         Raises:
             PeerRefused: There is no such Unix server any more. On UDP the first call after `send` finds out.
             AddressError: It is no address, or a host name that cannot be resolved.
             OSError: As from connect(2) and bind(2).
         """
-        operation = open_datagram(address, bind=bind, connected=connected, source=source)
+        operation = open_datagram(
+            address,
+            bind=bind,
+            connected=connected,
+            source=source,
+            faults=faults_of(faults, seed, connection),
+        )
         core = run(operation, timeout, on_deadline)
         return cls(core, timeout=timeout, on_deadline=on_deadline)
 

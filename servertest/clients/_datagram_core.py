@@ -19,6 +19,7 @@ from ._wants import require_bytes, show_pattern
 if TYPE_CHECKING:
     from .._support import Address
     from ._core import Data
+    from ._faults import ClientFaults
     from ._steps import Steps
 
 __all__ = ("DatagramCore", "open_datagram")
@@ -39,6 +40,7 @@ class DatagramCore:
         place: The same, resolved: where `send` sends to if the socket is not connected.
         connected: Whether the socket is connected to it.
         name: What the socket is bound to.
+        faults: What goes wrong around it.
     """
 
     def __init__(
@@ -48,9 +50,11 @@ class DatagramCore:
         place: Address,
         connected: bool,
         name: OwnName | None = None,
+        faults: ClientFaults | None = None,
     ) -> None:
         if sock.type != socket.SOCK_DGRAM:
             raise UsageError(f"a datagram client needs a datagram socket, not {sock!r}")
+        self.faults = faults
         self.address = address
         self.peer = format_address(address)
         self.shared = SharedSocket(sock, self.peer)
@@ -185,20 +189,34 @@ class DatagramCore:
 
 
 def open_datagram(
-    address: Address, *, bind: bool, connected: bool, source: Address | None
+    address: Address,
+    *,
+    bind: bool,
+    connected: bool,
+    source: Address | None,
+    faults: ClientFaults | None = None,
 ) -> Operation[DatagramCore]:
     """Make the core for a peer's address; see `DatagramClient.connect` for the arguments."""
     is_inet = isinstance(address, tuple)
     name = OwnName(source, reachable=not connected if is_inet else bind)
-    return Operation(_open(address, name, connected), f"a datagram socket for {format_address(address)}")
+    return Operation(
+        _open(address, name, connected, faults), f"a datagram socket for {format_address(address)}"
+    )
 
 
-def _open(address: Address, name: OwnName, connected: bool) -> Steps[DatagramCore]:
+def _open(
+    address: Address, name: OwnName, connected: bool, faults: ClientFaults | None
+) -> Steps[DatagramCore]:
     with contextlib.ExitStack() as undo:
         undo.callback(name.take_back)
+        if faults is not None:
+            faults.before_connect("datagram")
         sock, place = yield from dial_datagram(address, name, connected)
         undo.callback(sock.close)
-        core = DatagramCore(sock, address, place, connected, name)
+        if faults is not None:
+            sock = faults.around(sock)
+            undo.callback(sock.close)
+        core = DatagramCore(sock, address, place, connected, name, faults)
         undo.pop_all()
         return core
 

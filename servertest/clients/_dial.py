@@ -106,7 +106,7 @@ def _places(address: Address, kind: socket.SocketKind) -> Iterator[tuple[int, Ad
         raise AddressError(f"{format_address(address)} cannot be resolved: {error.strerror}") from error
     for family, _, _, _, place in found:
         # A scope and a flow label that the caller gave are kept: getaddrinfo saw only the first two items.
-        yield family, address if len(address) == 4 else place
+        yield family, address if len(address) == len(place) == 4 else place
 
 
 def _connect(sock: socket.socket, place: Address) -> Steps[None]:

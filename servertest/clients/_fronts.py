@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._support import Deadline, format_address
+from .._support import Deadline, UsageError, format_address
 
 if TYPE_CHECKING:
     import socket
     import ssl
 
     from .._support import Address
+    from ..faults import Faults, Trace
     from ._core import StreamCore
     from ._datagram_core import DatagramCore
+    from ._faults import ClientFaults
     from ._steps import Note
 
 __all__ = ("DatagramFront", "StreamFront")
@@ -21,8 +23,15 @@ __all__ = ("DatagramFront", "StreamFront")
 class _Front:
     """The settings of a client and the state of its connection."""
 
-    def __init__(self, core: StreamCore | DatagramCore, timeout: float, on_deadline: Note) -> None:
+    def __init__(
+        self,
+        core: StreamCore | DatagramCore,
+        timeout: float,
+        on_deadline: Note,
+        faults: ClientFaults | None = None,
+    ) -> None:
         Deadline(timeout, "each call of a client")  # refuses what is no time
+        self._faults = faults
         self._any = core
         self.timeout = timeout
         self.on_deadline = on_deadline
@@ -52,6 +61,31 @@ class _Front:
         return self._any.shared.closed
 
     @property
+    def hits(self) -> Trace:
+        """What its faults have decided: which, when, and how.
+
+        Raises:
+            UsageError: It has no faults.
+        """
+        return self._faulted().tell  # type: ignore[return-value]  # it is what faults_of() has made
+
+    def change_faults(self, faults: Faults) -> None:
+        """Put others in the place of its faults; None heals the connection. When this returns they are at work.
+
+        Raises:
+            UsageError: It was made without ``faults=``, or cannot have these.
+        """
+        from ..wire import change_faults
+
+        self._faulted()
+        change_faults(self._any.sock, faults)
+
+    def _faulted(self) -> ClientFaults:
+        if self._faults is None:
+            raise UsageError(f"{self!r} was made without faults=: its connection is its own")
+        return self._faults
+
+    @property
     def received(self) -> int:
         """How many bytes have come in all; with TLS, of plain text."""
         return self._any.received
@@ -65,8 +99,10 @@ class _Front:
 class StreamFront(_Front):
     """The part of a stream client that does not wait."""
 
-    def __init__(self, core: StreamCore, timeout: float, on_deadline: Note) -> None:
-        super().__init__(core, timeout, on_deadline)
+    def __init__(
+        self, core: StreamCore, timeout: float, on_deadline: Note, faults: ClientFaults | None = None
+    ) -> None:
+        super().__init__(core, timeout, on_deadline, faults)
         self._core = core
 
     @property
@@ -86,6 +122,8 @@ class StreamFront(_Front):
 class DatagramFront(_Front):
     """The part of a datagram client that does not wait."""
 
-    def __init__(self, core: DatagramCore, timeout: float, on_deadline: Note) -> None:
-        super().__init__(core, timeout, on_deadline)
+    def __init__(
+        self, core: DatagramCore, timeout: float, on_deadline: Note, faults: ClientFaults | None = None
+    ) -> None:
+        super().__init__(core, timeout, on_deadline, faults)
         self._core = core

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .._support import DEFAULT_TIMEOUT, Deadline
 from ._core import StreamCore, hostname_of
 from ._dial import dial_stream
+from ._faults import before_connect, faults_of
 from ._fronts import StreamFront
 from ._steps import run
 from ._wants import Everything, Exactly, Line, Some, Until, wanted
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from .._support import Address
+    from ..faults import Faults
     from ._core import Data
     from ._steps import Note, Operation
 
@@ -42,6 +44,9 @@ class StreamClient(StreamFront):
         timeout: Seconds that each call may take.
         address: The peer's address for messages, where the socket cannot tell it.
         on_deadline: Called when a deadline passes; what it returns is added to the error's message.
+        faults: What goes wrong between this client and the server: `faulty` says what can.
+        seed: Where faults have their random numbers from.
+        connection: The number of the connection for faults, from 1.
     """
 
     def __init__(
@@ -51,8 +56,13 @@ class StreamClient(StreamFront):
         timeout: float = DEFAULT_TIMEOUT,
         address: Address | None = None,
         on_deadline: Note = None,
+        faults: Faults = None,
+        seed: int | str = 0,
+        connection: int = 1,
     ) -> None:
-        super().__init__(StreamCore(sock, address), timeout, on_deadline)
+        around = faults_of(faults, seed, connection)
+        core = StreamCore(sock if around is None else around.around(sock), address)
+        super().__init__(core, timeout, on_deadline, around)
 
     @classmethod
     def connect(
@@ -64,6 +74,9 @@ class StreamClient(StreamFront):
         server_hostname: str | None = None,
         source: Address | None = None,
         on_deadline: Note = None,
+        faults: Faults = None,
+        seed: int | str = 0,
+        connection: int = 1,
     ) -> Self:
         """Connect to a server.
 
@@ -74,6 +87,9 @@ class StreamClient(StreamFront):
             server_hostname: The name or IP address that the certificate must be for; the address's host by default.
             source: The client's own address. A Unix path is removed again at once.
             on_deadline: As for the class.
+            faults: As for the class; also what goes wrong with connect(2) itself.
+            seed: As for the class.
+            connection: As for the class.
 
         Raises:
             PeerRefused: Nobody listens there.
@@ -83,9 +99,13 @@ class StreamClient(StreamFront):
             OSError: As from connect(2).
         """
         deadline = Deadline(timeout, "")
+        more: dict[str, Any] = {}
+        if faults is not None:
+            more = {"faults": faults, "seed": seed, "connection": connection}
+            before_connect(faults, seed, connection, "stream", address)
         sock = run(dial_stream(address, source), timeout, on_deadline)
         try:
-            client = cls(sock, timeout=timeout, address=address, on_deadline=on_deadline)
+            client = cls(sock, timeout=timeout, address=address, on_deadline=on_deadline, **more)
             if tls is not None:
                 client.start_tls(tls, server_hostname, timeout=deadline.remaining())
         except BaseException:

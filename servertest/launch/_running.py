@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -95,6 +96,7 @@ class Running:
         self._host: Host = setup.make_host()
         self._setup = setup
         self.seed = setup.seed
+        self._faulty_clients = itertools.count(1)
         self._fault_state: RunningFaults | None = None
         if setup.faults is not None:
             from ._running_faults import RunningFaults
@@ -397,7 +399,8 @@ class Running:
 
         Args:
             options: As for the client's own ``connect``: timeout, source, tls, server_hostname, ... With ``tls=None`` it
-                speaks plain text to a TLS server. ``host`` replaces the host, for dual-stack servers.
+                speaks plain text to a TLS server. ``host`` replaces the host, for dual-stack servers. With ``faults`` the
+                network is bad for this client alone; those that have faults are numbered from 1, and have the server's seed.
         """
         from ..clients import connect
 
@@ -427,6 +430,9 @@ class Running:
 
     def _client_options(self, options: dict[str, Any]) -> tuple[Address, dict[str, Any]]:
         settings = {"on_deadline": self.dump, **options}
+        if settings.get("faults") is not None:
+            settings.setdefault("seed", self.seed)
+            settings.setdefault("connection", next(self._faulty_clients))
         address = self.address
         if isinstance(address, tuple):
             host = settings.pop("host", None) or _REACHABLE.get(address[0], address[0])

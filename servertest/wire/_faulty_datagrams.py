@@ -43,6 +43,13 @@ _TURN = 64
 #: Seconds after which reading goes on that was paused because somebody did not take what was read.
 _PAUSE = 0.005
 
+#: What limits the program's own calls, which are made on the private pair.
+_OF_CALLS = {
+    (socket.SOL_SOCKET, getattr(socket, name))
+    for name in ("SO_SNDTIMEO", "SO_RCVTIMEO")
+    if hasattr(socket, name)
+}
+
 _WAIT = (BlockingIOError, InterruptedError)
 _UNIX = getattr(socket, "AF_UNIX", None)
 
@@ -425,7 +432,7 @@ class FaultyDatagramSocket(FaultyCalls, socket.socket):
     def setsockopt(self, level: int, option: int, *value: Any) -> None:
         """Set it on the real socket."""
         hub = self.servertest_hub
-        if hub is None or hub.real.fileno() < 0:
+        if hub is None or hub.real.fileno() < 0 or (level, option) in _OF_CALLS:
             super().setsockopt(level, option, *value)
         else:
             hub.real.setsockopt(level, option, *value)

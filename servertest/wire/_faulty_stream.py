@@ -59,17 +59,30 @@ class FaultyConnection(RelayedConnection):
         """The program has closed its socket for good: what it has sent goes on, and nothing is read for it any more."""
         if self.end is None and not self.left:
             self.left = True
-            self.home.outgoing.drop()
+            flow = self.home.outgoing
+            flow.broken = True
+            flow.line, flow.stages, flow.pending = None, {}, None
             self.flow_done()
+            if self.ended is None and flow.reading:
+                # What comes is thrown away; how it ends is worth knowing.
+                flow.source.readable = True
+                flow.pump()
 
     def flow_done(self) -> None:
         """See `RelayedConnection.flow_done`."""
-        if self.end is None and self.left and self.home.incoming.done:
+        if self.end is not None or not self.left:
+            super().flow_done()
+        elif self.home.incoming.done:
             self.away.close()
             self.home.close()
             self._over("finished")
-        else:
-            super().flow_done()
+        elif self.home.outgoing.done and self._is_stuck():
+            self.force()
+
+    def _is_stuck(self) -> bool:
+        """Whether nothing that the program has sent is on its way and will ever arrive."""
+        flow = self.home.incoming
+        return not flow.pending and (flow.line is None or flow.line.due is None)
 
     def wind_up(self) -> None:
         """Whoever had the faulty socket has ended: carry what was sent, and end what will never arrive."""
@@ -80,7 +93,7 @@ class FaultyConnection(RelayedConnection):
                 break
             flow.pump()
         self.let_go()
-        if self.end is None and not flow.pending and (flow.line is None or flow.line.due is None):
+        if self.end is None and self._is_stuck():
             self.force()
 
     def peer_has_finished(self) -> bool:
