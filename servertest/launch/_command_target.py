@@ -82,6 +82,11 @@ class CommandTarget:
         return any(placeholder in text for text in (*self.words, *(self.environment or {}).values()))
 
     @property
+    def only_path(self) -> bool:
+        """Whether a path is all that the program is told of where to serve."""
+        return self.mentions("{path}") and not (self.mentions("{port}") or self.mentions("{fd}"))
+
+    @property
     def names_address(self) -> bool:
         """Whether the program is told where to serve."""
         return any(self.mentions(placeholder) for placeholder in ("{port}", "{path}", "{fd}"))
@@ -109,7 +114,9 @@ class CommandTarget:
         if kind.family == "unix" and not (self.mentions("{path}") or self.mentions("{fd}")):
             raise UsageError(f"{self.name} is to serve on a Unix socket: put {{path}} into its arguments")
         if not kind.local and self.mentions("{path}"):
-            raise UsageError(f"{self.name} wants a {{path}}, which {kind} does not have; take a Unix kind")
+            raise UsageError(
+                f'{self.name} wants a {{path}}, which {kind} does not have; take a Unix kind, or address="unix"'
+            )
 
     def build(self, plan: Plan) -> Servable:
         """A program is not built, but run.

@@ -209,7 +209,11 @@ def _default_kind(target: Any) -> Kind:
         return Kind.parse(target.cls)
     if isinstance(target, InstanceTarget):
         return dataclasses.replace(Kind.parse(type(target.instance)), host="thread")
-    return Kind(transport=getattr(target, "transport", None) or "stream")
+    # A program that is told a path and no port serves on a Unix socket.
+    only_path = getattr(target, "only_path", False)
+    return Kind(
+        transport=getattr(target, "transport", None) or "stream", family="unix" if only_path else "inet"
+    )
 
 
 _HOSTS: dict[Any, Family] = {"127.0.0.1": "inet", "localhost": "inet", "::1": "inet6", "::": "dual"}

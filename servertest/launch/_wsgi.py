@@ -64,11 +64,28 @@ class _Handler(WSGIRequestHandler):
         return chunks if isinstance(chunks, FileWrapper) else _Chunks(chunks, self)
 
     def get_stderr(self) -> Any:
-        """Where wsgi.errors goes."""
-        return sys.stderr
+        """Where wsgi.errors goes; and what wsgiref prints of an error, which is reported as it is."""
+        return _Errors(self)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: the transcript has it all."""
+
+
+class _Errors:
+    """Standard error, until the application has failed."""
+
+    def __init__(self, handler: _Handler) -> None:
+        self._handler = handler
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text) if self._handler.failed is None else len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 class _Chunks:

@@ -8,6 +8,7 @@ import http.client
 import http.server
 import socket
 import socketserver
+import sys
 import threading
 import wsgiref.simple_server
 import wsgiref.util
@@ -23,6 +24,7 @@ from servertest import servers
 from servertest._support import AddressInUse, HandlerFailed, UsageError
 from servertest.launch import (
     AsyncioTarget,
+    CommandTarget,
     FactoryTarget,
     FunctionTarget,
     HandlerTarget,
@@ -395,6 +397,37 @@ def test_a_start_that_fails_is_raised_at_once() -> None:
 
     with pytest.raises(RuntimeError, match="no"):
         launch(FactoryTarget(lambda address: Broken(*address), held_port=True))
+
+
+# -- programs and applications
+
+
+def test_a_program_that_is_told_a_path_alone_gets_one() -> None:
+    program = (
+        "import socketserver, sys\n"
+        "class Upper(socketserver.StreamRequestHandler):\n"
+        "    def handle(self):\n"
+        "        for line in self.rfile: self.wfile.write(line.upper())\n"
+        "socketserver.ThreadingUnixStreamServer(sys.argv[1], Upper).serve_forever()\n"
+    )
+    if not hasattr(socketserver, "ThreadingUnixStreamServer"):  # before Python 3.12 under another name only
+        program = program.replace("ThreadingUnixStreamServer", "UnixStreamServer")
+    with launch(CommandTarget([sys.executable, "-c", program, "{path}"])) as running:
+        assert running.kind.family == "unix"
+        echo(running)
+
+
+def test_what_an_application_raises_is_not_printed_as_well(capfd: pytest.CaptureFixture[str]) -> None:
+    def application(environ: Any, start_response: Any) -> Any:
+        print("before", file=environ["wsgi.errors"])
+        environ["wsgi.errors"].writelines(["more\n"])
+        environ["wsgi.errors"].flush()
+        raise LookupError("of the application")
+
+    with launch(WsgiTarget(application)) as running:
+        with running.expects_error(LookupError, match="of the application"):
+            get(running)
+    assert capfd.readouterr().err == "before\nmore\n"
 
 
 # -- functions
