@@ -29,6 +29,8 @@ def sections(servers: Iterable[Running]) -> list[tuple[str, str]]:
         _settle(running)
         if running.transcript is not None and running.transcript.events:
             found.append((f"servertest transcript of {running}", running.transcript.render()))
+        if running.fault_report:
+            found.append((f"servertest faults of {running}", running.fault_report))
         if running.output:
             found.append((f"output of {running}", running.output))
     return found

@@ -349,21 +349,57 @@ class Running:
             UsageError: The target cannot be made twice.
             AddressInUse: Somebody else has taken the address.
         """
+        with self._lock, self.down():
+            pass
+
+    @contextlib.contextmanager
+    def down(self) -> Iterator[None]:
+        """A block in which it is down: its connections have ended, and clients are refused. At the end it is up again, on the same address.
+
+        Errors, transcript, hits and faults go on. Datagrams sent to it meanwhile are lost.
+
+        Raises:
+            UsageError: The target cannot be made twice.
+            AddressInUse: Somebody else has taken the address meanwhile.
+        """
         if not self._setup.target.repeatable:
             raise UsageError(
                 f"{self} cannot be restarted: {self.target.name} was made by somebody else; give its class"
             )
-        with self._lock, self.around():
+        with self.around():
             address = self.address
-            self._halt(None)
-            self._remove_path()
-            self._make_directory_again(address)
-            self._host = self._setup.make_host()
+            with self._lock:
+                self._halt(None)
+                self._remove_path()
             try:
-                self._start(address)
-            except AddressInUse as error:
-                _name_holder(error, address)
-                raise
+                yield
+            finally:
+                with self._lock:
+                    self._up_again(address)
+
+    def _up_again(self, address: Address) -> None:
+        self._make_directory_again(address)
+        self._host = self._setup.make_host()
+        try:
+            self._start(address)
+        except AddressInUse as error:
+            _name_holder(error, address)
+            raise
+
+    def crash(self) -> None:
+        """Let it die as if its process were killed, in the middle of whatever it does: nothing is closed in order, nothing more is sent.
+
+        This is meant to happen, and fails no test. `restart` puts it up again on the same address.
+
+        Raises:
+            UsageError: It runs in this process.
+        """
+        kill = getattr(self._host, "kill", None)
+        if kill is None:
+            raise UsageError(
+                f'{self} cannot crash by itself, for it runs in this process: give host="process"'
+            )
+        kill()
 
     def _make_directory_again(self, address: Address) -> None:
         """After `stop`, the private directory of a Unix path is gone; whoever has made one of that name is not us."""
@@ -590,6 +626,8 @@ class Running:
                 again = f"    (the same stack as in [{first_one}])"
                 lines.append(error.traceback_text.rstrip() if first_one == number else again)
         lines += self._conversations({error.connection for error in errors if error.connection})
+        if self._fault_state is not None:
+            lines.append(self._fault_state.report())
         lines.append(_way_out(errors[0]))
         failure = HandlerFailed("\n".join(lines))
         exceptions = [error.exception for error in errors]
