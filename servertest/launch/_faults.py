@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .._support import UsageError
+from .._support import Deadline, UsageError
 from ..faults import plan as to_plan
 from ..wire._faulty import listening_behind
 from ..wire._faulty_calls import system_error
@@ -19,7 +19,6 @@ from ._instrument import has_base
 if TYPE_CHECKING:
     import socket
 
-    from .._support import Deadline
     from ..faults import Faults, Plan as FaultPlan
     from ._host import Plan
     from ._kinds import Kind
@@ -77,6 +76,7 @@ class ServerFaults:
     def __init__(self, setup: FaultSetup, plan: Plan) -> None:
         observer = plan.observer
         self._kind = plan.kind
+        self._patience = plan.timeout
         self._server: Any = None
         self._loops = False
         self._control: Any = None
@@ -137,6 +137,10 @@ class ServerFaults:
     def _begin_in_worker(self) -> None:
         if self._pid != os.getpid():
             self._pid = os.getpid()
+            # A worker has nobody who would end its faults: it closes its listener, and is gone.
+            self.driver.after_close = lambda: self.driver.finish(
+                Deadline(self._patience, "what was sent to arrive")
+            )
             self.driver.hold()
             self._follow()
 

@@ -36,6 +36,13 @@ class FaultyListening(_Mixin):
         """Accept, if that is let happen."""
         return self.servertest_driver.accept(self, super().accept)
 
+    def close(self) -> None:
+        """Close; where nobody else does, this lets arrive what the accepted connections have sent."""
+        super().close()
+        after_close = self.servertest_driver.after_close
+        if after_close is not None and self.fileno() < 0:
+            after_close()
+
 
 def faulty(
     sock: socket.socket,

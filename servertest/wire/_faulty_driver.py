@@ -47,6 +47,7 @@ class FaultDriver:
         listening: What goes wrong where connections are accepted.
         forks: Whether children hold the sockets, so that closing one here says nothing.
         before_accept: Is called before each connection that is accepted, if it is set.
+        after_close: Is called when the listener was closed, if it is set.
 
     Raises:
         UsageError: A fault is for the other transport.
@@ -69,6 +70,7 @@ class FaultDriver:
         self.listening = CallFaults(0)
         self.forks = False
         self.before_accept: Callable[[], object] | None = None
+        self.after_close: Callable[[], object] | None = None
         self._next_number = next_number or itertools.count(1).__next__
         self._plans: dict[str, Plan] = {}
         self._calls: WeakSet[CallFaults] = WeakSet()

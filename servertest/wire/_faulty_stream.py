@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ._relay import Relay
     from ._relay_passage import Tell
 
-__all__ = ("FaultyConnection", "FaultySocket", "between")
+__all__ = ("FaultyConnection", "FaultySocket", "between", "disguise")
 
 _UNIX = getattr(socket, "AF_UNIX", None)
 
@@ -265,6 +265,37 @@ class FaultySocket(FaultyCalls, socket.socket):
         super().__del__()  # type: ignore[misc]
         if open_before and self.servertest_guise is not None:
             self.servertest_guise.closed()
+
+
+class _Disguised:
+    """What a TLS socket on a faulty one says of itself; mixed in before its class."""
+
+    servertest_guise: Guise
+
+    def getsockname(self) -> Any:
+        """The real socket's own address."""
+        super().getsockname()  # type: ignore[misc]  # raises if it is closed
+        return self.servertest_guise.here
+
+    def getpeername(self) -> Any:
+        """The real peer's address."""
+        super().getpeername()  # type: ignore[misc]  # raises if it is closed, or cut off
+        return self.servertest_guise.there
+
+    def _real_close(self, *args: Any) -> None:
+        open_before = self.fileno() >= 0  # type: ignore[attr-defined]
+        super()._real_close(*args)  # type: ignore[misc]
+        if open_before:
+            self.servertest_guise.closed()
+
+
+def disguise(sock: socket.socket, plain: socket.socket) -> None:
+    """Let a socket that has taken the descriptor of a faulty one over (TLS does that) answer as that one did."""
+    guise = getattr(plain, "servertest_guise", None)
+    if guise is not None and hasattr(sock, "__dict__"):
+        kind = type(sock)
+        sock.__class__ = type(f"Faulty{kind.__name__}", (_Disguised, kind), {"__module__": __name__})
+        vars(sock)["servertest_guise"] = guise
 
 
 def _dup(sock: socket.socket) -> int:
