@@ -249,6 +249,11 @@ class Entry:
     trigger: Trigger | None = None
 
     @property
+    def value(self) -> str:
+        """The kind and the value of the fault: the beginning of the name of its random stream."""
+        return f"{self.fault.name} {self.fault!r}"
+
+    @property
     def source(self) -> str:
         """As it stands in a Python expression, but for the aim."""
         return f"{self.fault!r}.on({self.trigger.arguments})" if self.trigger else repr(self.fault)
@@ -313,6 +318,20 @@ class Plan(_Composed):
             name = entry.fault.name
             count = seen[name] = seen.get(name, 0) + 1
             named.append((f"{name}#{count}" if count > 1 else name, entry))
+        return tuple(named)
+
+    def streams(self) -> tuple[tuple[str, str, Entry], ...]:
+        """Each entry with its name and the name of its random stream.
+
+        A stream is named by the fault's value, and from the second of equal ones by its number too: whatever is added before
+        or behind changes nobody's draws.
+        """
+        seen: dict[str, int] = {}
+        named = []
+        for name, entry in self.named():
+            value = entry.value
+            seen[value] = seen.get(value, 0) + 1
+            named.append((name, f"{value} {seen[value]}", entry))
         return tuple(named)
 
     def check(self, transport: Transport, places: tuple[Place, ...] = ("line", "calls", "listener")) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -52,7 +51,7 @@ def start(
     """
     plan.check(transport)
     stages: list[tuple[str, Callable[[], Stage]]] = []
-    for name, stream, entry in streams(plan):
+    for name, stream, entry in plan.streams():
         aim = entry.direction or entry.fault.usual_direction
         if entry.fault.place != "line" or aim not in (None, direction):
             continue
@@ -66,22 +65,8 @@ def start(
             note=teller(note, connection, direction, name),
         )
         if entry.trigger is None or entry.trigger.meets(site):
-            key = f"{stream} {entry.trigger!r}" if entry.trigger else stream
-            stages.append((key, partial(_make, entry, site)))
+            stages.append((f"{stream}: {entry.fault!r} {entry.trigger!r}", partial(_make, entry, site)))
     return stages
-
-
-def streams(plan: Plan) -> Iterator[tuple[str, str, Entry]]:
-    """For each entry its name, the name of its random stream, and itself.
-
-    A stream is named by the fault's value, and from the second of equal ones by its number too: whatever is added before
-    or behind, on a live connection or not, changes nobody's draws.
-    """
-    seen: Counter[str] = Counter()
-    for name, entry in plan.named():
-        value = f"{entry.fault.name} {entry.fault!r}"
-        seen[value] += 1
-        yield name, f"{value} {seen[value]}", entry
 
 
 def teller(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ._calls import PASS, Calls, Verdict
 from ._stage import Site
-from ._start import streams, teller, untold
+from ._start import teller, untold
 
 if TYPE_CHECKING:
     from .._support import Transport
@@ -46,7 +46,7 @@ def start_calls(
     """
     plan.check(transport)
     faults: list[Calls] = []
-    for name, stream, entry in streams(plan):
+    for name, stream, entry in plan.streams():
         if entry.fault.place != "calls":
             continue
         site = Site(
@@ -89,7 +89,7 @@ def start_listener(
         _Numbered(
             name, entry, Site(seed, stream, direction="upstream", transport=transport, opened=opened), note
         )
-        for name, stream, entry in streams(plan)
+        for name, stream, entry in plan.streams()
         if entry.fault.place == "listener"
     ]
     return _Together(faults)

@@ -95,6 +95,15 @@ def test_keys_follow_the_fault_not_its_number() -> None:
     assert len(set(equal)) == 2
 
 
+def test_random_streams_follow_the_fault_not_its_number() -> None:
+    def streams(whole: Plan) -> list[str]:
+        return [stream for _, stream, _ in whole.streams()]
+
+    assert streams(Slicer(3) | Latency(0.2) | Latency(0.1))[-1:] == streams(plan(Latency(0.1)))
+    assert len(set(streams(Latency(0.1) | Latency(0.1) | Latency(0.1)))) == 3
+    assert streams(plan(Latency(1))) == streams(plan(Latency(1.0)))
+
+
 def test_a_fault_of_the_other_transport_is_refused_with_the_reason() -> None:
     with pytest.raises(
         UsageError, match="Loss is not for a stream: TCP would have sent it again: use Stall or Latency"
