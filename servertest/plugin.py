@@ -188,7 +188,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
     """Compare after the last fixture."""
-    __tracebackhide__ = True
     guard = item.stash.get(_guard_key, None)
     try:
         result = yield

@@ -33,6 +33,7 @@ def test_the_test_that_leaks_is_blamed_and_not_the_next(run: Run) -> None:
     result = run(LEAKY.format(fixture="serve"))
     result.assert_outcomes(passed=4, errors=1)
     result.stdout.fnmatch_lines(["*test_leaky left something behind:*", "*TCP socket*"])
+    result.stdout.no_fnmatch_line("*traceback entries*")
 
 
 LEAKY_PROCESS = """
