@@ -630,7 +630,8 @@ class Running:
             lines.append(self._fault_state.report())
         lines.append(_way_out(errors[0]))
         failure = HandlerFailed("\n".join(lines))
-        exceptions = [error.exception for error in errors]
+        # Whoever prints the failure prints its cause before it; the message has the tracebacks, each of them once.
+        exceptions = [error.exception.with_traceback(None) for error in errors]
         failure.__cause__ = (
             exceptions[0] if len(exceptions) == 1 else BaseExceptionGroup(lines[0], exceptions)
         )

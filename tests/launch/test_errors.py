@@ -7,6 +7,7 @@ import socket
 import socketserver
 import threading
 import time
+import traceback
 from typing import Any
 
 import pytest
@@ -402,6 +403,15 @@ def test_one_that_comes_after_the_block_has_failed_is_claimed_too() -> None:
 def test_what_is_no_class_of_exceptions(types: Any) -> None:
     with launch(Upper) as running, pytest.raises(UsageError, match="takes a class of exceptions"):
         running.expects_error(types)
+
+
+def test_what_python_prints_has_the_traceback_once() -> None:
+    with pytest.raises(HandlerFailed) as caught:
+        with launch(Raising) as running:
+            ask_for(running, "ValueError")
+    printed = "".join(traceback.format_exception(caught.value))
+    assert printed.count("raise getattr(") == 1
+    assert printed.startswith("ValueError: asked for ValueError\n\nThe above exception was the direct cause")
 
 
 def test_the_same_stack_is_shown_once() -> None:
