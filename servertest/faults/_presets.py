@@ -101,10 +101,8 @@ PRESETS: tuple[Preset, ...] = (
     _network("slow_3g", 400, 400, 400, "old mobile network, in a bad place"),
     _network("2g", 280, 256, 800, "very old mobile network"),
     _network("edge", 240, 200, 840, "very old mobile network, improved"),
-    _network(
-        "gprs", 50, 20, 1000, "the oldest mobile network", "Firefox DevTools, throttling profiles: GPRS"
-    ),
-    _network("wifi", 30_000, 15_000, 4, "good Wi-Fi", "Firefox DevTools, throttling profiles: Wi-Fi"),
+    _network("gprs", 50, 20, 500, "the oldest mobile network", "Firefox DevTools, throttling profiles: GPRS"),
+    _network("wifi", 30_000, 15_000, 2, "good Wi-Fi", "Firefox DevTools, throttling profiles: Wi-Fi"),
     *_lossy(
         "lossy_wifi",
         (30_000, 15_000),

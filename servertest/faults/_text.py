@@ -57,6 +57,18 @@ _TRIGGERS = {
     "probability": Rule("probability"),
     "after_bytes": Rule("bytes"),
 }
+# What other tools call them.
+_OTHER_WORDS = {
+    "black_hole": "blackhole",
+    "delay": "latency",
+    "drop": "loss",
+    "gemodel": "gilbert_elliott",
+    "packet_loss": "loss",
+    "rate": "bandwidth",
+    "reset": "reset_peer",
+    "rst": "reset_peer",
+    "throttle": "bandwidth",
+}
 _TRIGGER_NAMES = (
     "connection",
     "every",
@@ -128,14 +140,14 @@ class _Reader:
         if name == "preset" and self._take(":"):
             start = self._at
             name = self._name("the name of a preset")
-            if _preset(name) not in presets():
+            if _known_as(name) not in presets():
                 self._unknown("preset", name, presets(), start)
-        kind = registry.get(name)
+        kind = registry.get(_known_as(name))
         if kind is not None:
             return Plan.of(self._arguments(kind, start))
-        if _preset(name) not in presets():
+        if _known_as(name) not in presets():
             self._unknown("fault", name, [*registry, *presets()], start)
-        return presets()[_preset(name)]
+        return presets()[_known_as(name)]
 
     def _arguments(self, kind: type[Fault], start: int) -> Fault:
         rules = {parameter.name: parameter.rule for parameter in kind.parameters()}
@@ -318,7 +330,8 @@ class _Reader:
             self._fail(str(error), start)
 
     def _unknown(self, what: str, name: str, known: Any, start: int) -> NoReturn:
-        close = get_close_matches(name.lower(), list(known), 1, 0.5)
+        meant = _OTHER_WORDS.get(_known_as(name), "") if what == "fault" else ""
+        close = [meant] if meant else get_close_matches(name.lower(), list(known), 1, 0.5)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(known))}"
         self._fail(f"there is no {what} {name!r}; {hint}", start)
 
@@ -328,6 +341,6 @@ class _Reader:
         raise UsageError(f"faults, at character {at + 1}: {problem}\n  {line}\n  {' ' * at}^") from None
 
 
-def _preset(name: str) -> str:
-    """As presets are called: networks are written 3G, 3g, lossy-wifi ..."""
+def _known_as(name: str) -> str:
+    """As faults and presets are called: they are also written 3G, lossy-wifi, reset-peer ..."""
     return name.lower().replace("-", "_")

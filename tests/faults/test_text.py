@@ -69,6 +69,7 @@ READ: list[tuple[str, Any]] = [
     ("loss:1@datagram:1..2", Loss(1).on(datagram=range(1, 3))),
     ("preset:3g", presets()["3g"]),
     ("3G", presets()["3g"]),
+    ("reset-peer", ResetPeer()),
     ("lossy-wifi|slicer:3", presets()["lossy_wifi"] | Slicer(3)),
 ]  # fmt: skip
 
@@ -103,6 +104,8 @@ def test_writes(value: Any, text: str) -> None:
 WRONG = [
     ("latncy:1", 1, "there is no fault 'latncy'; did you mean latency?"),
     ("slicer:3|latncy:1", 10, "did you mean latency?"),
+    ("delay:3", 1, "there is no fault 'delay'; did you mean latency?"),
+    ("slicer|Packet-Loss", 8, "there is no fault 'Packet-Loss'; did you mean loss?"),
     ("xyzzy", 1, "there is no fault 'xyzzy'; there are "),
     ("preset:5g", 8, "there is no preset '5g'; did you mean"),
     ("latency:delya:3", 9, "there is no field of Latency 'delya'; did you mean delay?"),
