@@ -21,6 +21,9 @@ __all__ = ("Handler",)
 _MOST = 1 << 20
 _LINE = 1024
 
+#: Seconds without another byte after which a client that was refused is not listened to any more.
+_PATIENCE = 0.5
+
 
 class Handler(http.server.BaseHTTPRequestHandler):
     """Answers one connection's requests, one after the other."""
@@ -50,8 +53,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self._guard()
             made = answer(self.server.collection, self.command, self.path, self._body())
         except ApiProblem as problem:
-            made = Answer.problem(problem)
             self.close_connection = True  # what is left of the request was not read
+            self._send(Answer.problem(problem))
+            self._discard()
+            return
         except (OSError, EOFError):
             raise  # the client's end of the connection
         except Exception as error:  # noqa: BLE001 - a breakage of ours: the client has to hear of it too
@@ -125,6 +130,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     # -- the answer
 
     def _send(self, made: Answer) -> None:
+        self.request_version = self.protocol_version  # one that was not understood gets a whole answer too
         self.send_response(made.status)
         if made.status != 204:
             self.send_header("Content-Type", made.content_type)
@@ -137,6 +143,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(made.body)
+
+    def _discard(self) -> None:
+        """Take some of what the client still sends: cut off in the middle of that, it would not read the answer."""
+        self.connection.settimeout(_PATIENCE)
+        self.connection.shutdown(socket.SHUT_WR)
+        left = 4 * _MOST
+        while left > 0 and (data := self.rfile.read1(1 << 16)):
+            left -= len(data)
 
     def finish(self) -> None:
         """The connection is over. A client that has gone does not matter."""
