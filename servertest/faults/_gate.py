@@ -100,7 +100,9 @@ class Gate(Stage):
                 yield from self._stage.leave(now)
         elif not self._working and self._reached and now >= self._start:
             self._working = True
-            self._site.note(now, f"begins after {self._passed} bytes" if self._passed else "begins")
+            # Where a time falls among the bytes differs from run to run, and so is not told.
+            at_byte = self._passed and not self._trigger.between
+            self._site.note(now, f"begins after {self._passed} bytes" if at_byte else "begins")
             yield from self._stage.begin(now)
             # What is to happen at once has to happen before the bytes behind the place.
             yield from self._ring(now)
