@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ._exchanges import *
     from ._expected import *
     from ._framing import *
+    from ._ladder import *
     from ._wire_error import *
     from ._wire_form import *
 
@@ -51,6 +52,7 @@ __all__ = (
     "Place",
     "Recorder",
     "RemoteRecorder",
+    "Rung",
     "Script",
     "Send",
     "Side",
@@ -60,11 +62,14 @@ __all__ = (
     "WireSyntaxError",
     "describe_error",
     "dump_wire",
+    "ladder",
     "load_exchanges",
     "matches",
     "parse_exchanges",
     "parse_wire",
+    "quoted",
     "read_wire",
+    "rungs",
     "write_wire",
 )
 
@@ -86,17 +91,21 @@ _LATER = {
     "Framing": "_framing",
     "LengthPrefixed": "_framing",
     "Place": "_wire_error",
+    "Rung": "_ladder",
     "Script": "_exchanges",
     "Send": "_exchanges",
     "Step": "_exchanges",
     "WholeStream": "_framing",
     "WireSyntaxError": "_wire_error",
     "dump_wire": "_wire_form",
+    "ladder": "_ladder",
     "load_exchanges": "_exchanges",
     "matches": "_expected",
     "parse_exchanges": "_exchanges",
     "parse_wire": "_wire_form",
+    "quoted": "_ladder",
     "read_wire": "_wire_form",
+    "rungs": "_ladder",
     "write_wire": "_wire_form",
 }
 
