@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from ._pytest import Guard, Serve
+    from ._pytest._mocks import MakeMockServer
     from .launch import Running
+    from .mocks import MockServer
 
 __all__ = ()
 
@@ -29,6 +31,8 @@ _LEAKS = ("used", "all", "off")
 
 _seed_key = pytest.StashKey[int]()
 _servers_key = pytest.StashKey["list[Running]"]()
+_mocks_key = pytest.StashKey["list[MockServer]"]()
+_failed_key = pytest.StashKey[bool]()
 _guard_key = pytest.StashKey["Guard"]()
 _shared_key = pytest.StashKey["list[Running]"]()
 _current_key = pytest.StashKey["pytest.Item"]()
@@ -53,6 +57,8 @@ _OURS = frozenset(
         *(f"{scope}serve" for scope in ("", "class_", "module_", "package_", "session_")),
         "authority",
         "client_context",
+        "make_mock_server",
+        "mock_server",
         "make_refused_address",
         "refused_address",
         "served",
@@ -118,6 +124,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         "servertest_serve(target, *arguments, **options): what the fixtures `served` and `served_client` put up",
+    )
+    config.addinivalue_line(
+        "markers",
+        "servertest_mock(kind='tcp', **options): what the fixture `mock_server` is made of, as for servertest.mocks.MockServer",
     )
     worker = getattr(config, "workerinput", None)  # of pytest-xdist: all workers have the seed of the run
     chosen = worker["servertest_seed"] if worker else config.getoption(OPT_SEED)
@@ -197,6 +207,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
         raise
     finally:
         item.stash.get(_servers_key, []).clear()
+        item.stash.get(_mocks_key, []).clear()
     if guard is not None:
         del item.stash[_guard_key]
         if message := guard.complaint():
@@ -244,10 +255,18 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """Show what passed between the servers of a failed test and their clients."""
     report = yield
     servers = item.stash.get(_servers_key, [])
+    mocks = item.stash.get(_mocks_key, [])
+    if report.failed and call.when == "call":
+        item.stash[_failed_key] = True
+    if report.failed and mocks:
+        from ._pytest._mocks import mock_sections
+
+        report.sections.extend(mock_sections(mocks))
     if report.failed and servers:
         from ._pytest import sections
 
-        report.sections.extend(sections(servers))
+        mocked = [mock.running for mock in mocks]  # these show more of themselves
+        report.sections.extend(sections(running for running in servers if running not in mocked))
     keep = servers and call.when == "call" and item.config.getoption(OPT_SERVE)
     if keep and (report.failed or any(running.errors for running in servers)):
         from ._pytest import keep_serving
@@ -355,6 +374,33 @@ def served_client(served: Running) -> Iterator[Any]:
     """A client that is connected to the server of the fixture `served`."""
     with served.connect() as client:
         yield client
+
+
+@pytest.fixture
+def make_mock_server(request: pytest.FixtureRequest) -> Iterator[MakeMockServer]:
+    """Servers that follow a script, as many as a test makes: of TCP, of "udp", with framing=Delimited()."""
+    from ._pytest._mocks import MakeMockServer
+
+    node = request.node
+
+    def note(mock: MockServer) -> None:
+        node.stash.setdefault(_mocks_key, []).append(mock)
+        node.stash.setdefault(_servers_key, []).append(mock.running)
+
+    make = MakeMockServer(_stop_timeout(request.config), _seed_of(node), note)
+    yield make
+    if message := make.close(failed=node.stash.get(_failed_key, False)):
+        pytest.fail(message, pytrace=False)
+
+
+@pytest.fixture
+def mock_server(request: pytest.FixtureRequest, make_mock_server: MakeMockServer) -> MockServer:
+    """A server that follows the script which the test writes: mock_server.expect(b"hi").reply(b"HI").
+
+    It speaks TCP, unless the marker says something else: @pytest.mark.servertest_mock("udp").
+    """
+    marker = request.node.get_closest_marker("servertest_mock")
+    return make_mock_server(*marker.args, **marker.kwargs) if marker is not None else make_mock_server()
 
 
 @pytest.fixture(scope="session")
