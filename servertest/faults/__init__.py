@@ -12,6 +12,7 @@ from ._calls import *
 from ._closing import *
 from ._coalesce import *
 from ._corrupt import *
+from ._declared import *
 from ._duplicate import *
 from ._editing import *
 from ._fault import *
@@ -47,6 +48,7 @@ __all__ = (
     "Coalesce",
     "Corrupt",
     "Decision",
+    "Declared",
     "Duplicate",
     "DuplicateBytes",
     "EmptyReply",

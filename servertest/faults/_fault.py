@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import reduce
-from inspect import cleandoc
 from itertools import groupby
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias, cast
 
 from .._support import UsageError
+from ._declared import Declared
 from ._triggers import Numbers, Trigger
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from .._support import Transport
     from ..transcript import Direction
     from ._calls import Calls
-    from ._fields import Rule
     from ._stage import Site, Stage
 
 __all__ = (
     "Entry",
     "Fault",
     "Faults",
-    "Parameter",
     "Place",
     "Plan",
     "downstream",
@@ -42,23 +38,6 @@ registry: Mapping[str, type[Fault]] = MappingProxyType(_registry)
 
 Place: TypeAlias = Literal["line", "calls", "listener"]
 """Where a fault works: on what passes, on the calls of a socket, or where connections are accepted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """A field of a fault, for tables and for those who write or read faults in other forms.
-
-    Attributes:
-        name: The field.
-        default: Its value if nothing is said.
-        about: What it means.
-        rule: What it may hold, with the unit; None for a field of which nothing is known.
-    """
-
-    name: str
-    default: Any
-    about: str
-    rule: Rule | None
 
 
 class _Composed:
@@ -120,7 +99,7 @@ class _Composed:
         )
 
 
-class Fault(_Composed):
+class Fault(_Composed, Declared):
     """One thing that goes wrong. Subclasses are frozen dataclasses, and are known by name as soon as they are defined.
 
     Faults are joined with ``|``; bytes meet them from left to right, in both directions unless aimed with
@@ -137,7 +116,6 @@ class Fault(_Composed):
             is taken away.
     """
 
-    name: ClassVar[str]
     carried_by: ClassVar[frozenset[Transport]] = frozenset({"stream", "datagram"})
     why_not: ClassVar[str] = ""
     place: ClassVar[Place] = "line"
@@ -146,70 +124,11 @@ class Fault(_Composed):
 
     def __init_subclass__(cls, *, abstract: bool = False) -> None:
         super().__init_subclass__()
-        if "__repr__" not in vars(cls):
-            # A dataclass leaves alone what is there already: this one writes only what is not as usual.
-            cls.__repr__ = Fault.__repr__  # type: ignore[method-assign]
         if not abstract and not cls.__name__.startswith("_"):
-            cls.name = "".join(f"_{c.lower()}" if c.isupper() else c for c in cls.__name__).lstrip("_")
             _registry[cls.name] = cls
-
-    def __post_init__(self) -> None:
-        for field in self._fields():
-            rule: Rule | None = field.metadata.get("rule")
-            if rule is not None:
-                value = rule.accept(type(self).__name__, field.name, getattr(self, field.name))
-                object.__setattr__(self, field.name, value)
-
-    def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.given.items())})"
-        )
 
     def __str__(self) -> str:
         return Plan.of(self).text
-
-    @property
-    def given(self) -> dict[str, Any]:
-        """The fields that are not as usual, by name."""
-        values = ((field, getattr(self, field.name)) for field in self._fields())
-        return {field.name: value for field, value in values if value != field.default}
-
-    @classmethod
-    def description(cls) -> str:
-        """What the peer sees: the docstring without its sections, in one line."""
-        return " ".join(cleandoc(cls.__doc__ or "").partition("\n\nAttributes:")[0].split())
-
-    @classmethod
-    def parameters(cls) -> tuple[Parameter, ...]:
-        """The fields, in their order, with what is known of each."""
-        about = _attributes(cls.__doc__ or "")
-        return tuple(
-            Parameter(
-                field.name,
-                None if field.default is MISSING else field.default,
-                about.get(field.name, ""),
-                field.metadata.get("rule"),
-            )
-            for field in cls._fields()
-        )
-
-    @classmethod
-    def example(cls) -> Self:
-        """A typical value, for tables, pictures and tests: the usual one, unless the class says otherwise."""
-        return cls()
-
-    @classmethod
-    def _fields(cls) -> tuple[Field[Any], ...]:
-        return fields(cast("Any", cls))
-
-    def refuse(self, field: str, problem: str) -> UsageError:
-        """The error for a value that contradicts the others.
-
-        Args:
-            field: The field that is at fault.
-            problem: What it may be, as the end of a sentence.
-        """
-        return UsageError(f"{type(self).__name__}: {field} is {problem}, not {getattr(self, field)!r}")
 
     def stage(self, site: Site) -> Stage:
         """Begin to work on one direction of one connection.
@@ -411,19 +330,3 @@ def _aimed(direction: Direction, faults: tuple[Faults, ...]) -> Plan:
         if entry.direction not in (None, direction):
             raise UsageError(f"{entry.source} is aimed {entry.direction} already, and cannot go {direction}")
     return Plan(tuple(replace(entry, direction=direction) for entry in whole))
-
-
-def _attributes(docstring: str) -> dict[str, str]:
-    """What a docstring says of each attribute."""
-    section = cleandoc(docstring).partition("Attributes:\n")[2]
-    about: dict[str, str] = {}
-    name = ""
-    for line in section.splitlines():
-        if match := re.match(r"    (\w+): (.*)", line):
-            name, text = match.groups()
-            about[name] = text
-        elif name and line.startswith("     "):
-            about[name] += f" {line.strip()}"
-        else:
-            break
-    return about

@@ -11,19 +11,21 @@ connections and datagrams: ``3``, ``1+3``, ``1..5``, ``1..9/2``; times: ``0.5..2
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from math import inf
 from typing import Any, NoReturn, TypeVar
 
 from .._support import UsageError
-from ._fault import Fault, Plan, downstream, registry, upstream
+from ._declared import Declared
+from ._fault import Plan, downstream, registry, upstream
 from ._fields import Rule
 from ._writing import FLAGS
 
-__all__ = ("read",)
+__all__ = ("read", "read_value")
 
 T = TypeVar("T")
+D = TypeVar("D", bound=Declared)
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _WORD = re.compile(r'[^\s,|()@:="]+')
@@ -90,12 +92,39 @@ def read(text: str) -> Plan:
     return _Reader(text).whole()
 
 
+def read_value(text: str, known: Mapping[str, type[D]], what: str) -> D:
+    """The one value that a text stands for, of the kinds that are known.
+
+    Args:
+        text: A name, and after a colon fields, as in a plan.
+        known: The kinds by name.
+        what: What such a value is called in messages.
+
+    Raises:
+        UsageError: It is malformed; the message shows where.
+    """
+    return _Reader(text, f"{what}s").single(known, what)
+
+
 class _Reader:
     """Goes through a text from left to right."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, subject: str = "faults") -> None:
         self._text = text
+        self._subject = subject
         self._at = 0
+
+    def single(self, known: Mapping[str, type[D]], what: str) -> D:
+        self._space()
+        start = self._at
+        name = self._name(f"the name of a {what}")
+        kind = known.get(_known_as(name))
+        if kind is None:
+            self._unknown(what, name, known, start)
+        value = self._arguments(kind, start)
+        if self._at < len(self._text):
+            self._fail(f"nothing goes on here: {self._text[self._at]!r} is unexpected")
+        return value
 
     def whole(self) -> Plan:
         self._space()
@@ -149,7 +178,7 @@ class _Reader:
             self._unknown("fault", name, [*registry, *presets()], start)
         return presets()[_known_as(name)]
 
-    def _arguments(self, kind: type[Fault], start: int) -> Fault:
+    def _arguments(self, kind: type[D], start: int) -> D:
         rules = {parameter.name: parameter.rule for parameter in kind.parameters()}
         values: dict[str, Any] = {}
         if self._take(":"):
@@ -338,7 +367,9 @@ class _Reader:
     def _fail(self, problem: str, at: int | None = None) -> NoReturn:
         at = self._at if at is None else at
         line = re.sub(r"\s", " ", self._text)
-        raise UsageError(f"faults, at character {at + 1}: {problem}\n  {line}\n  {' ' * at}^") from None
+        raise UsageError(
+            f"{self._subject}, at character {at + 1}: {problem}\n  {line}\n  {' ' * at}^"
+        ) from None
 
 
 def _known_as(name: str) -> str:

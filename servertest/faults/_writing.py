@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from .._support import UsageError
 
 if TYPE_CHECKING:
+    from ._declared import Declared
     from ._fault import Entry, Plan
     from ._triggers import Trigger
 
-__all__ = ("FLAGS", "written")
+__all__ = ("FLAGS", "spelled", "written")
 
 FLAGS = {
     "a": re.ASCII,
@@ -39,13 +40,18 @@ def written(plan: Plan) -> str:
 
 
 def _entry(entry: Entry) -> str:
-    fault = entry.fault
-    given = {name: _value(value) for name, value in fault.given.items()}
-    first = next((parameter.name for parameter in fault.parameters()), None)
-    text = fault.name
-    if given:
-        text += ":" + ",".join(value if name == first else f"{name}:{value}" for name, value in given.items())
+    text = spelled(entry.fault)
     return f"{text}@{_trigger(entry.trigger)}" if entry.trigger else text
+
+
+def spelled(value: Declared) -> str:
+    """A value's name, and its fields that are not as usual."""
+    given = {name: _value(each) for name, each in value.given.items()}
+    if not given:
+        return value.name
+    first = next(parameter.name for parameter in value.parameters())
+    fields = (text if name == first else f"{name}:{text}" for name, text in given.items())
+    return f"{value.name}:{','.join(fields)}"
 
 
 def _trigger(trigger: Trigger) -> str:
