@@ -49,6 +49,9 @@ ABORTED = Ended("aborted")
 Output: TypeAlias = bytes | Ended
 """What goes to the sink."""
 
+# The source was cut off: a stage may hold that up. What a fault cuts off is cut off, whatever stages stand behind it.
+_CUT = Ended("cut off by the source")
+
 _ENDS: dict[type, Ended] = {Finish: FINISHED, Close: CLOSED, Abort: ABORTED}
 
 
@@ -72,8 +75,8 @@ class _Section:
     def full(self) -> bool:
         return self.queued + self.stage.held > self.stage.window
 
-    def add(self, actions: Iterable[Action], now: float) -> None:
-        """Put what the stage asks for into the queue."""
+    def add(self, actions: Iterable[Action], now: float, abort: Ended = ABORTED) -> None:
+        """Put what the stage asks for into the queue; an `Abort` as what it is here."""
         for action in actions:
             if isinstance(action, Send):
                 start = self._free_at if self._free_at > now else now
@@ -83,7 +86,10 @@ class _Section:
             else:
                 # An end waits for what is still being transmitted; the end of datagrams also for those that are on their way.
                 due = max(now, self._free_at) + action.after
-                self._put(due if type(action) is Abort else max(due, self._last_due), _ENDS[type(action)])
+                if type(action) is Abort:
+                    self._put(due, abort)
+                else:
+                    self._put(max(due, self._last_due), _ENDS[type(action)])
         self._look()
 
     def pop(self, now: float) -> Output | None:
@@ -204,7 +210,7 @@ class Line:
         self._advance(now)
         if not self._over:
             self._finished = True
-            self._feed(0, ABORTED, now)
+            self._feed(0, _CUT, now)
             self._advance(now)
 
     def take(self, now: float) -> Sequence[Output]:
@@ -250,7 +256,7 @@ class Line:
         section = self._sections.pop(position)
         queued = [*section.drain()]
         section.stage.wake_at = None
-        section.add(section.stage.leave(now), now)
+        section.add(section.stage.leave(now), now, _CUT)
         for output in (*queued, *section.drain()):
             self._feed(position, output, now)
 
@@ -264,17 +270,18 @@ class Line:
             section.add(section.stage.end(now), now)
         elif isinstance(output, bytes):
             section.add(section.stage.data(output, now), now)
-        elif output is ABORTED:
-            section.add(section.stage.abort(now), now)
+        elif output is _CUT:
+            section.add(section.stage.abort(now), now, _CUT)
         else:
-            # What one fault has closed is closed for every stage behind; it comes in its turn.
-            section.add((Close(),), now)
+            # What one fault has closed or cut off is so for every stage behind; it comes in its turn.
+            section.add((Abort() if output is ABORTED else Close(),), now)
 
     @property
     def _over(self) -> bool:
         return self._ended is not None and self._ended is not FINISHED
 
     def _come_out(self, output: Output) -> None:
+        output = ABORTED if output is _CUT else output
         if self._ended is None or (self._ended is FINISHED and (output is CLOSED or output is ABORTED)):
             self._out.append(output)
             if isinstance(output, Ended):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from servertest.faults import (
+    Bandwidth,
     Blackhole,
     EmptyReply,
     Fault,
@@ -14,6 +15,7 @@ from servertest.faults import (
     MissingClose,
     RandomDataThenClose,
     ResetPeer,
+    Stall,
     Timeout,
     Truncate,
 )
@@ -141,3 +143,11 @@ def test_nothing_of_the_reply_follows_what_came_instead() -> None:
 
     assert len(late.carried.data) == 4
     assert late.carried.times == [1, 1]
+
+
+@pytest.mark.parametrize("holding", [Stall(None), Blackhole(), Bandwidth(0), MissingClose()])
+@pytest.mark.parametrize("before", [True, False])
+def test_no_fault_holds_a_reset_of_another_up(holding: Fault, before: bool) -> None:
+    whole = holding | ResetPeer(2) if before else ResetPeer(2) | holding
+
+    assert carry(whole, b"a").outputs[-1] == (2, ABORTED)

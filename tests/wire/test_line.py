@@ -185,6 +185,41 @@ def test_a_reset_after_the_end_is_passed_on() -> None:
     assert carrying.take(1) == [FINISHED, ABORTED]
 
 
+class Concealing(Keeping):
+    """Keeps even that the source was cut off, until it is taken away."""
+
+    def data(self, data: bytes, now: float) -> Iterable[Action]:
+        return (Send(data),)
+
+    def abort(self, now: float) -> Iterable[Action]:
+        return ()
+
+    def leave(self, now: float) -> Iterable[Action]:
+        return (Abort(),)
+
+
+def test_a_stage_may_hold_up_that_the_source_was_cut_off() -> None:
+    first, second = Concealing(), Concealing()
+    carrying = line(Timed(), first, second)
+    carrying.put(b"\x01", 0)
+    carrying.abort(0)
+
+    assert everything(carrying) == [b"\x01"]
+    carrying.set_stages([("2", Stage)], 1)
+    assert carrying.take(1) == ()
+    carrying.set_stages([], 2)
+    assert carrying.take(2) == [ABORTED]
+
+
+@pytest.mark.parametrize("ending", [Close(), Abort()])
+def test_no_stage_holds_up_what_a_fault_ends(ending: Action) -> None:
+    class Ending(Stage):
+        def begin(self, now: float) -> Iterable[Action]:
+            return (ending,)
+
+    assert everything(line(Ending(), Concealing(), Keeping())) == [CLOSED if ending == Close() else ABORTED]
+
+
 def test_it_is_full_as_long_as_more_waits_than_the_window() -> None:
     class Narrow(Timed):
         window = 2
