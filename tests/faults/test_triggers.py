@@ -45,7 +45,7 @@ def hit(whole: Plan, upto: int = 12, **site: Any) -> list[int]:
         ({"connection": 3}, [3]),
         ({"connection": (1, 3)}, [1, 3]),
         ({"connection": [3, 1, 3]}, [1, 3]),
-        ({"connection": iter([5])}, [5]),
+        pytest.param({"connection": iter([5])}, [5], id="iterator"),
         ({"connection": range(2, 5)}, [2, 3, 4]),
         ({"connection": range(9, 2, -3)}, [3, 6, 9]),
         ({"every": 5}, [5, 10]),
@@ -53,7 +53,7 @@ def hit(whole: Plan, upto: int = 12, **site: Any) -> list[int]:
         ({"every": 3, "first": 2}, [3, 6]),
         ({"probability": 0}, []),
         ({"probability": 1, "first": 3}, [1, 2, 3]),
-        ({"when": lambda site: site.connection > 10}, [11, 12]),
+        pytest.param({"when": lambda site: site.connection > 10}, [11, 12], id="when"),
     ],
     ids=str,
 )

@@ -50,7 +50,7 @@ FRAMINGS = [
 ]
 
 
-@pytest.mark.parametrize("framing", FRAMINGS, ids=str)
+@pytest.mark.parametrize("framing", FRAMINGS, ids=lambda framing: str(framing).partition(" at 0x")[0])
 @given(messages=st.lists(st.binary(max_size=40), max_size=6), cuts=st.lists(st.integers(1, 9), max_size=20))
 def test_messages_come_back_however_the_stream_is_cut(
     framing: Framing, messages: list[bytes], cuts: list[int]
