@@ -8,7 +8,6 @@ import socket
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ... import __version__
 from ._problem import ApiProblem
 from ._routes import Answer, answer
 
@@ -29,7 +28,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     """Answers one connection's requests, one after the other."""
 
     protocol_version = "HTTP/1.1"
-    server_version = f"servertest/{__version__}"
+    server_version = "servertest"
     sys_version = ""
     timeout: ClassVar[float | None] = 60.0
     disable_nagle_algorithm = True

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from ... import __version__
 from ..._support import format_address
 from ._metrics import CONTENT_TYPE, metrics
 from ._problem import ApiProblem
@@ -156,7 +155,13 @@ def _reset(collection: Collection, names: list[str], body: bytes) -> Answer:
 
 
 def _version(collection: Collection, names: list[str], body: bytes) -> Answer:
-    value = {"version": API_VERSION, "servertest": __version__}
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        ours = version("servertest")
+    except PackageNotFoundError:
+        ours = "not installed"  # run from a source tree
+    value = {"version": API_VERSION, "servertest": ours}
     return Answer(200, json.dumps(value).encode() + b"\n", "application/json;charset=utf-8")
 
 
