@@ -31,6 +31,7 @@ from ._stage import *
 from ._stall import *
 from ._start import *
 from ._start_calls import *
+from ._taking import *
 from ._trace import *
 from ._triggers import *
 from ._truncate_datagram import *
@@ -49,6 +50,7 @@ __all__ = (
     "Corrupt",
     "Decision",
     "Declared",
+    "Drip",
     "Duplicate",
     "DuplicateBytes",
     "EmptyReply",
@@ -96,6 +98,7 @@ __all__ = (
     "Truncate",
     "TruncateDatagram",
     "Verdict",
+    "ZeroWindow",
     "check_repeatable",
     "derived_seed",
     "downstream",

@@ -99,6 +99,12 @@ class Site:
         """
         return random.Random(derived_seed(self._seed(), position))  # noqa: S311
 
+    def bits_at(self, position: int) -> int:
+        """64 random bits that belong to a place: as `draws_at`, but cheap and without a state, for what is drawn often, or by
+        very many.
+        """
+        return derived_seed(self._seed(), position)
+
     def _seed(self) -> int:
         return derived_seed(self.seed, self.connection, self.direction, self.fault)
 
