@@ -159,14 +159,17 @@ class ZeroWindow(Fault):
 
 class _Refusing(Holding):
     def __init__(self, fault: ZeroWindow, site: Site) -> None:
-        super().__init__(site, "takes nothing more")
+        super().__init__(site)
         self._limit = fault.after_bytes
         self._passed = Passed()
-        self._look()
+
+    def begin(self, now: float) -> Iterable[Action]:
+        self._look(now)
+        return ()
 
     def data(self, data: bytes, now: float) -> Iterable[Action]:
         before, behind = self._passed.split(data, self._limit)
-        self._look()
+        self._look(now)
         if behind:
             super().data(behind, now)
         return (Send(before),) if before else ()
@@ -177,6 +180,8 @@ class _Refusing(Holding):
     def abort(self, now: float) -> Iterable[Action]:
         return super().abort(now) if self._kept else Stage.abort(self, now)
 
-    def _look(self) -> None:
-        # Full even while it holds nothing.
-        self.window = -1 if self._passed.count >= self._limit else 1 << 16
+    def _look(self, now: float) -> None:
+        if self._passed.count >= self._limit:
+            # Full even while it holds nothing.
+            self.window = -1
+            self._site.note_once(now, "takes nothing more")
