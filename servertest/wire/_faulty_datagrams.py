@@ -186,7 +186,7 @@ class DatagramHub:
         self._from_real = _Reading(self, self._pump_real)
         self._from_home = _Reading(self, self._pump_home)
 
-    def begin(self) -> None:
+    def begin(self, plans: Mapping[str, Plan]) -> None:
         """Carry from now on. In the relay's thread, as all that follows."""
         for sock in (self.real, self.inner):
             sock.setblocking(False)
@@ -550,6 +550,7 @@ def datagrams_between(
     relay: Relay,
     real: socket.socket,
     plans: Mapping[str, Plan],
+    begin: Callable[[DatagramHub], None],
     *,
     side: Side,
     seed: int | str,
@@ -557,7 +558,10 @@ def datagrams_between(
     tell: Tell,
     on_end: Callable[[Any], object],
 ) -> FaultyDatagramSocket:
-    """Put ways with faults between a real datagram socket, which belongs to the relay from now on, and the one returned."""
+    """Put ways with faults between a real datagram socket, which belongs to the relay from now on, and the one returned.
+
+    See `DatagramHub`; ``begin`` is called in the relay's thread, and lets the hub begin.
+    """
     timeout, family, proto = real.gettimeout(), real.family, real.proto
     outer, inner = _packet_pair()
     made = FaultyDatagramSocket(outer.family, outer.type, outer.proto, outer.detach())
@@ -573,7 +577,7 @@ def datagrams_between(
         hub.connected = True
     made.servertest_hub = hub
     try:
-        relay.call(hub.begin)
+        relay.call(lambda: begin(hub))
     except BaseException:
         for sock in (made, inner, taken):
             sock.close()

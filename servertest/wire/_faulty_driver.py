@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import socket
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .._support import Deadline, Transport
     from ..faults import Decision, Faults, Plan, Verdict
     from ..transcript import Side
+    from ._relay import Relay
 
 __all__ = ("FaultDriver",)
 
@@ -74,7 +76,9 @@ class FaultDriver:
         self._next_number = next_number or itertools.count(1).__next__
         self._plans: dict[str, Plan] = {}
         self._calls: WeakSet[CallFaults] = WeakSet()
-        self._passages: set[Any] = set()
+        # What is at work on each passage. Changed in the relay's thread, once a passage is there.
+        self._relay: Relay | None = None
+        self._applied: dict[Any, dict[str, Plan]] = {}
         self._changed = threading.Condition()
         self._pid = os.getpid()
         self._holds = False
@@ -95,27 +99,30 @@ class FaultDriver:
         if faults is not None:
             faults.check(self.transport)
         with self._changed:
-            before = self._plans.get(key)
             self._plans = {other: plan for other, plan in self._plans.items() if other != key}
             if faults is not None:
                 self._plans[key] = faults
             self._arm_listener(key, faults)
             for calls in list(self._calls):
                 self._arm(calls, key, faults)
-            passages = list(self._of_this_process())
-        if passages and before != faults:
-            self._change(passages, key, faults)
+            self._of_this_process()
+            relay = self._relay
+        if relay is not None:
+            # Also if nothing is known to pass: something may be about to.
+            with contextlib.suppress(UsageError):  # it has ended, and so has all that passed
+                relay.call(self._apply)
 
-    def _change(self, passages: list[Any], key: str, faults: Plan | None) -> None:
-        def change() -> None:
-            for passage in passages:
-                if passage.end is None:
-                    if faults is None:
-                        passage.remove_faults(key)
-                    else:
-                        passage.replace_faults(key, faults)
-
-        passages[0].relay.call(change)
+    def _apply(self) -> None:
+        """Let be at work what shall be, and no more. In the relay's thread, so that the last change is the last."""
+        wanted = self._plans
+        for passage, known in list(self._applied.items()):
+            for key in known.keys() - wanted.keys():
+                passage.remove_faults(key)
+            for key, faults in wanted.items():
+                if known.get(key) != faults:
+                    passage.replace_faults(key, faults)
+            if passage in self._applied:
+                self._applied[passage] = wanted
 
     def _arm(self, calls: CallFaults, key: str, faults: Plan | None) -> None:
         if faults is None:
@@ -156,12 +163,12 @@ class FaultDriver:
         """Put a connected stream socket behind faults. Use the one that is returned."""
         number = self._next_number() if number is None else number
         calls = self.calls_for(number)
-        relay = keeper.enter()
+        relay = self._enter()
         try:
             made = between(
                 relay,
                 real,
-                self._plans,
+                self._begin,
                 side=self.side,
                 seed=self.seed,
                 number=number,
@@ -174,18 +181,18 @@ class FaultDriver:
         made.servertest_calls = calls
         assert made.servertest_guise is not None
         made.servertest_guise.holders += self.forks
-        self._began(made.servertest_guise.connection)
         return made
 
     def datagrams(self, real: socket.socket) -> socket.socket:
         """Put a datagram socket behind faults. Use the one that is returned."""
         calls = self.calls_for(1)
-        relay = keeper.enter()
+        relay = self._enter()
         try:
             made = datagrams_between(
                 relay,
                 real,
                 _Live(self),
+                self._begin,
                 side=self.side,
                 seed=self.seed,
                 next_number=self._next_number,
@@ -196,24 +203,32 @@ class FaultDriver:
             keeper.leave()
             raise
         made.servertest_calls = calls
-        self._began(made.servertest_hub)
         return made
 
-    def _of_this_process(self) -> set[Any]:
+    def _of_this_process(self) -> dict[Any, dict[str, Plan]]:
         if self._pid != os.getpid():
             self._pid = os.getpid()
-            self._passages = set()
+            self._applied = {}
             self._holds = False
-        return self._passages
+            self._relay = None
+        return self._applied
 
-    def _began(self, passage: Any) -> None:
+    def _enter(self) -> Relay:
+        relay = keeper.enter()
         with self._changed:
-            if passage.end is None:
-                self._of_this_process().add(passage)
+            self._of_this_process()
+            self._relay = relay
+        return relay
+
+    def _begin(self, passage: Any) -> None:
+        """Something begins to pass. In the relay's thread: what changes after this changes it, too."""
+        with self._changed:
+            plans = self._of_this_process()[passage] = self._plans
+        passage.begin(plans)
 
     def _ended(self, passage: Any) -> None:
         with self._changed:
-            self._of_this_process().discard(passage)
+            self._of_this_process().pop(passage, None)
             self._changed.notify_all()
         keeper.leave()
 
@@ -266,7 +281,7 @@ class FaultDriver:
             self._of_this_process()
             if not self._holds:
                 self._holds = True
-                keeper.enter()
+                self._relay = keeper.enter()
 
     def interrupt(self) -> None:
         """Whoever waits because of a fault of its calls goes on: there is to be an end."""

@@ -10,7 +10,7 @@ import contextlib
 import os
 import select
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ._faulty_calls import CallFaults, FaultyCalls, system_error
@@ -19,7 +19,6 @@ from ._relay_connection import RelayedConnection
 from ._relay_leg import Leg
 
 if TYPE_CHECKING:
-    from ..faults import Plan
     from ..transcript import Side
     from ._observing import Buffer
     from ._relay import Relay
@@ -305,7 +304,7 @@ def _dup(sock: socket.socket) -> int:
 def between(
     relay: Relay,
     real: socket.socket,
-    plans: Mapping[str, Plan],
+    begin: Callable[[FaultyConnection], None],
     *,
     side: Side,
     seed: int | str,
@@ -313,7 +312,18 @@ def between(
     tell: Tell,
     on_end: Callable[[Any], object],
 ) -> FaultySocket:
-    """Put a way with faults between a real connected socket, which belongs to the relay from now on, and the one returned."""
+    """Put a way with faults between a real connected socket, which belongs to the relay from now on, and the one returned.
+
+    Args:
+        relay: Carries it.
+        real: The real socket.
+        begin: Is called in the relay's thread, and lets the connection begin with its faults.
+        side: Whose socket it is.
+        seed: Where random numbers come from.
+        number: The connection's number, from 1.
+        tell: Is told each decision.
+        on_end: Is called when the connection has ended.
+    """
     timeout = real.gettimeout()
     guise = Guise(real)
     outer, inner = private_pair(real.family)
@@ -322,17 +332,17 @@ def between(
     taken = socket.socket(real.family, real.type, real.proto, real.detach())
     guise.cut = inner.cut
 
-    def begin() -> FaultyConnection:
+    def start() -> FaultyConnection:
         other: Side = "client" if side == "server" else "server"
         home = Leg(inner, side, None, 0)
         away = Leg(taken, other, None, 0)
         connection = FaultyConnection(relay, home, away, seed=seed, number=number, tell=tell, on_end=on_end)
         relay.add(connection)
-        connection.begin(plans)
+        begin(connection)
         return connection
 
     try:
-        guise.connection = relay.call(begin)
+        guise.connection = relay.call(start)
     except BaseException:
         for sock in (made, inner, taken):
             sock.close()
