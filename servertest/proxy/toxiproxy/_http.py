@@ -6,6 +6,7 @@ import http.server
 import ipaddress
 import socket
 from http import HTTPStatus
+from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ._problem import ApiProblem
@@ -36,32 +37,30 @@ class Handler(http.server.BaseHTTPRequestHandler):
     server: Listener  # type: ignore[assignment] # the only one that makes handlers
 
     def handle_one_request(self) -> None:
-        """Read a request and answer it. Until it comes the connection is idle, and may be closed."""
+        """Read a request and answer it. Until all of it has come the connection is idle, and may be closed."""
         if not self.server.is_idle(self.connection):
             self.close_connection = True
             return
         super().handle_one_request()
 
-    def parse_request(self) -> bool:
-        """A request has come."""
-        self.server.is_busy(self.connection)
-        return super().parse_request()
-
     def _serve(self) -> None:
         try:
             self._guard()
-            made = answer(self.server.collection, self.command, self.path, self._body())
+            body = self._body()
         except ApiProblem as problem:
             self.close_connection = True  # what is left of the request was not read
             self._send(Answer.problem(problem))
             self._discard()
-            return
-        except (OSError, EOFError):
-            raise  # the client's end of the connection
+        else:
+            self.server.is_busy(self.connection)
+            self._send(self._answer(body))
+
+    def _answer(self, body: bytes) -> Answer:
+        try:
+            return answer(self.server.collection, self.command, self.path, body)
         except Exception as error:  # noqa: BLE001 - a breakage of ours: the client has to hear of it too
             self.server.failed(error)
-            made = Answer.problem(ApiProblem(f"{type(error).__name__}: {error}", 500))
-        self._send(made)
+            return Answer.problem(ApiProblem(f"{type(error).__name__}: {error}", 500))
 
     do_GET = do_POST = do_PATCH = do_DELETE = do_PUT = do_HEAD = do_OPTIONS = _serve  # noqa: N815 - the standard module's names
 
@@ -147,9 +146,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Take some of what the client still sends: cut off in the middle of that, it would not read the answer."""
         self.connection.settimeout(_PATIENCE)
         self.connection.shutdown(socket.SHUT_WR)
-        left = 4 * _MOST
-        while left > 0 and (data := self.rfile.read1(1 << 16)):
-            left -= len(data)
+        until = monotonic() + 4 * _PATIENCE
+        while monotonic() < until and self.connection.recv(1 << 16):
+            pass
 
     def finish(self) -> None:
         """The connection is over. A client that has gone does not matter."""
