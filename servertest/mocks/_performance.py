@@ -283,8 +283,8 @@ class Performance:
     def _go_on(self, now: float) -> None:
         # Not under the script's lock: functions of the script may wait for other conversations, or add to the script.
         self._hear(now)
-        self._consume(now)
         self._play_added(now)
+        self._consume(now)
         self._send(now)
 
     def _hear(self, now: float) -> None:

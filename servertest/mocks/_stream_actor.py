@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import select
 import socket
 from collections import deque
+from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +17,14 @@ from ..servers._loop import Waker
 from ._acts import Ending
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ._performance import Performance
 
 __all__ = ("StreamActor",)
 
 _CHUNK = 65_536
+
+#: Seconds that a TLS client gets to say goodbye, once the script has closed the connection.
+_LINGER = 0.25
 
 
 class StreamActor:
@@ -197,16 +201,52 @@ class StreamActor:
         if ending is Ending.FINISH:
             self._finish()
             return True
-        # Bytes that nobody has read would turn the close into a reset.
+        tls = self._speaks_tls()
         self._finish()
-        self._discard()
+        # Bytes that nobody has read would turn the close into a reset.
+        if tls:
+            self._linger()
+        else:
+            self._discard()
         return False
+
+    def _speaks_tls(self) -> bool:
+        return getattr(self._sock, "_sslobj", None) is not None
 
     def _finish(self) -> None:
         try:
-            self._sock.shutdown(socket.SHUT_WR)
+            if self._speaks_tls():
+                self._say_goodbye()
+            else:
+                self._sock.shutdown(socket.SHUT_WR)
         except (OSError, ValueError):
             pass  # the client was faster
+
+    def _say_goodbye(self) -> None:
+        """Half-close TLS: a TLS socket's own shutdown() would end its reading, too, for it turns TLS off."""
+        observation = getattr(self._sock, "servertest_observation", None)
+        if observation is not None:
+            observation.shut(reading=False, writing=True)
+        with _deaf(self._sock) as written:
+            try:
+                self._sock.unwrap()
+            except OSError as error:
+                if type(error).__name__ != "SSLWantReadError":
+                    raise
+        if goodbye := written():
+            socket.socket.send(self._sock, goodbye)
+        if not self._speaks_tls() and not self._saw_end:
+            # The client had said goodbye before, so TLS is off: what might follow is none of ours.
+            self._saw_end = True
+            self.performance.finish(monotonic())
+
+    def _linger(self) -> None:
+        """Give the client a moment to say goodbye as well: a close before that would be answered with a reset."""
+        end = monotonic() + _LINGER
+        self._sock.settimeout(_LINGER)
+        with contextlib.suppress(OSError, ValueError):
+            while monotonic() < end and not self._stopping and socket.socket.recv(self._sock, _CHUNK):
+                pass
 
     def _discard(self) -> None:
         try:
@@ -214,3 +254,29 @@ class StreamActor:
                 pass
         except (OSError, ValueError):
             pass  # nothing more, or the client has gone
+
+
+@contextlib.contextmanager
+def _deaf(sock: Any) -> Iterator[Callable[[], bytes]]:
+    """Let a TLS socket write to nobody, and find nothing to be read, in this block; what it has written is returned.
+
+    For OpenSSL, when it has said goodbye, looks at once for the goodbye of the peer, and throws away what it finds instead.
+    """
+    if os.name != "posix":
+        yield lambda: b""
+        return
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        aside = os.dup(sock.fileno())
+        os.dup2(theirs.fileno(), sock.fileno(), inheritable=False)
+        try:
+            yield lambda: written
+        finally:
+            os.dup2(aside, sock.fileno(), inheritable=False)
+            os.close(aside)
+            try:
+                written = ours.recv(_CHUNK)
+            except BlockingIOError:
+                written = b""
