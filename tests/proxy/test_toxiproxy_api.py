@@ -181,6 +181,33 @@ def test_disabled_means_down_and_enabled_again_on_the_same_address(
     assert ask(up["listen"]) == b"HI\n"
 
 
+def test_an_address_that_somebody_else_took_while_it_was_not_used(api: Api, upstream: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        listen = f"127.0.0.1:{other.getsockname()[1]}"
+        body = {"name": "a", "upstream": upstream, "listen": listen, "enabled": False}
+        assert api("POST", "/proxies", body).status == 201
+        for method, path, change in [("PATCH", "/proxies/a", {"enabled": True}), ("POST", "/reset", None)]:
+            reply = api(method, path, change)
+            assert reply.status == 409
+            assert "is in use" in reply.error
+        assert not api("GET", "/proxies/a").body["enabled"]
+    assert api("POST", "/reset").status == 204
+    assert ask(listen) == b"HI\n"
+
+
+def test_what_repeats_a_populate_may_bring_other_toxics(api: Api, upstream: str) -> None:
+    def populate(*toxics: dict[str, Any]) -> list[Any]:
+        wanted = [{"name": "a", "upstream": upstream, "toxics": list(toxics)}]
+        shown = api("POST", "/populate", wanted).body["proxies"][0]["toxics"]
+        return [(toxic["name"], toxic["attributes"]) for toxic in shown]
+
+    assert populate({"type": "limit_data", "attributes": {"bytes": 1}}) == [
+        ("limit_data_downstream", {"bytes": 1})
+    ]
+    again = populate({"type": "limit_data", "attributes": {"bytes": 2}}, {"type": "slow_close"})
+    assert again == [("limit_data_downstream", {"bytes": 2}), ("slow_close_downstream", {"delay": 0})]
+
+
 def test_a_client_may_send_back_what_it_was_shown(api: Api, proxy: dict[str, Any]) -> None:
     """Some save whole proxies, with the toxics that they once had."""
     stale = {**proxy, "toxics": [{"type": "latency", "name": "gone"}], "enabled": False}

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
-from servertest._support import AddressInUse, UsageError
+from servertest._support import AddressInUse, UsageError, have_ipv6
 from servertest.faults import registry
 from servertest.proxy.toxiproxy import ApiServer, Collection
 from servertest.proxy.toxiproxy._routes import answer
@@ -81,6 +81,13 @@ def test_only_this_machine_is_served_unless_asked_otherwise() -> None:
         ApiServer(host="0.0.0.0", port=0)
     with pytest.raises(UsageError, match="the API's port is from 0 to 65535, not 70000"):
         ApiServer(host="127.0.0.1", port=70_000)
+
+
+@pytest.mark.skipif(not have_ipv6(), reason="there is no IPv6 here")
+def test_it_may_listen_on_the_other_loopback_address() -> None:
+    with ApiServer(host="::1", port=0) as server:
+        assert server.url == f"http://[::1]:{server.address[1]}"
+        assert Api(server)("GET", "/version").status == 200
 
 
 def test_an_address_that_is_taken_is_told(server: ApiServer) -> None:

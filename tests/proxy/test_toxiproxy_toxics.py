@@ -87,6 +87,8 @@ def add(api: Api, kind: str, attributes: dict[str, Any] | None = None, **fields:
         ("stall", {"duration": None, "after": 0.5}, {"duration": None, "after": 0.5}),
         ("insert_bytes", {"data": {"hex": "00ff"}}, {"data": {"hex": "00ff"}}),
         ("faults", {"text": "3g|slicer:3"}, {"text": "3g|slicer:3"}),
+        ("stall", {"duration": 2.0}, {"duration": 2.0}),
+        ("insert_bytes", {"data": "text"}, {"data": "text"}),
     ],
 )
 def test_attributes_are_shown_as_they_are(
@@ -213,6 +215,36 @@ def test_those_of_what_clients_send_are_listed_first(api: Api, port: int) -> Non
             {"type": "latency", "triggers": {"datagram": 1}},
             400,
             "bad request body: latency: on: datagram is for",
+        ),
+        (
+            {"type": "stall", "attributes": {"after": [1]}},
+            400,
+            "bad request body: the attributes of stall: after is a number of seconds, at least 0, not [1]",
+        ),
+        (
+            {"type": "insert_bytes", "attributes": {"data": "\ud800"}},
+            400,
+            "bad request body: the attributes of insert_bytes: data is a text, or bytes as",
+        ),
+        (
+            {"type": "insert_bytes", "attributes": {"data": {"hx": "00"}}},
+            400,
+            'bad request body: unknown field "hx" in data; did you mean hex?',
+        ),
+        (
+            {"type": "latency", "triggers": {"connection": {"from": "a"}}},
+            400,
+            "bad request body: triggers: connection is a number, a list of them, or",
+        ),
+        (
+            {"type": "latency", "triggers": {"between": 5}},
+            400,
+            "bad request body: triggers: between is two times in seconds, the second null for ever, not 5",
+        ),
+        (
+            {"type": "latency", "triggers": {"pattern": 5}},
+            400,
+            "bad request body: triggers: pattern is a text, or bytes as",
         ),
     ],
 )

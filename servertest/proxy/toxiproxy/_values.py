@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..._support import UsageError
 from ...faults import Trigger
-from ._problem import bad_body
+from ._problem import ApiProblem, bad_body
 from ._reading import Fields
 
 if TYPE_CHECKING:
@@ -61,18 +61,20 @@ def read_trigger(value: Any) -> Trigger | None:
 
 
 def _bytes(fields: Fields, name: str, value: Any) -> bytes:
-    if isinstance(value, str):
-        try:
-            return value.encode()
-        except UnicodeEncodeError:
-            fields.refuse(name, 'a text, or bytes as {"hex": "00ff"}', value)
-    inner = Fields(value, name)
-    digits = inner.text("hex")
-    inner.done()
+    wanted = 'a text, or bytes as {"hex": "00ff"}'
     try:
+        if isinstance(value, str):
+            return value.encode()
+        if not isinstance(value, dict):
+            fields.refuse(name, wanted, value)
+        inner = Fields(value, name)
+        digits = inner.text("hex")
+        inner.done()
         return bytes.fromhex(digits or "")
-    except ValueError:
-        fields.refuse(name, 'a text, or bytes as {"hex": "00ff"}', value)
+    except (UnicodeEncodeError, ValueError) as error:
+        if isinstance(error, ApiProblem):
+            raise
+        fields.refuse(name, wanted, value)
 
 
 def _numbers(fields: Fields, name: str) -> Any:
