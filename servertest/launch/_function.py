@@ -12,7 +12,7 @@ from ._active import ActivityBook, stack_of
 from ._listener import StoppableListener
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from .._support import Address, Deadline
     from ._faults import ServerFaults
@@ -115,7 +115,9 @@ class FunctionServable:
             and self._thread.is_alive()
             and self._thread is not threading.current_thread()
         ):
-            forced = [f"the function {self._name} did not return:\n{stack_of(self._thread)}"]
+            self._book.forget_closed()
+            told = f"the function {self._name} did not return:\n{stack_of(self._thread)}"
+            forced = ["\n".join(filter(None, (told, self._book.describe())))]
             self._book.force()
         self._socket.close()
         if self.faults is not None:
@@ -123,6 +125,10 @@ class FunctionServable:
         if self._wakeup is not None:
             self._wakeup.close()
         return forced
+
+    def remains(self) -> Iterator[Any]:
+        """Connections that the function did not let go of when it was to end."""
+        yield from (one.connection for one in self._book if one.connection is not None)
 
     @property
     def _name(self) -> str:

@@ -211,7 +211,10 @@ class SocketServerServable:
         """Wait for handlers and children, force what is left, close the server."""
         self.stop()
         self._go_on(deadline)
-        forced = self._book.drain(deadline) + self._end_children(deadline)
+        forced = self._book.drain(deadline)
+        if forced:
+            forced += self._what_blocks()
+        forced += self._end_children(deadline)
         if forced:
             forced += self._await("server_close")
             forced += self._book.left_behind()
@@ -233,6 +236,18 @@ class SocketServerServable:
         """Let the handlers of a selector server come to their end; no loop runs any more in which they could."""
         if has_base(self.server, "SelectorMixIn") and self._thread in (None, threading.current_thread()):
             self.server.drain(_rest(deadline))
+
+    def _what_blocks(self) -> list[str]:
+        """The stack of a selector server's loop that is held up by a handler: all the others wait for it."""
+        from ._dump import frames_by_thread, library_of, places_of
+
+        thread = self._thread
+        if thread in (None, threading.current_thread()) or not has_base(self.server, "SelectorMixIn"):
+            return []
+        places = places_of(frames_by_thread().get(thread.ident or 0))
+        if all(library_of(place.file) is not None for place in places):
+            return []
+        return [f"the serving loop is held up:\n{stack_of(thread)}"]
 
     def _await(self, hook: str) -> list[str]:
         """Call a hook after something had to be forced; says so if it does not return, unless that is why."""

@@ -33,6 +33,7 @@ class StartStopServable:
         self._book = ActivityBook(plan.observer)
         self._end = threading.Event()
         self._error: BaseException | None = None
+        self._stopper: threading.Thread | None = None
         starting = Deadline(plan.timeout, f"start() of {type(made).__name__} to return")
         thread = self._call(made.start)
         thread.join(starting.remaining())
@@ -68,13 +69,17 @@ class StartStopServable:
     def close(self, deadline: Deadline) -> list[str]:
         """Call the object's `stop`; leave it behind if it does not return."""
         self.stop()
-        thread = self._call(self._made.stop)
+        thread = self._stopper = self._call(self._made.stop)
         thread.join(deadline.remaining())
         if thread.is_alive():
             return [f"stop() of {type(self._made).__name__} does not return:\n{stack_of(thread)}"]
         if self._error is not None:
             self._book.failed(None, self._error, where="stop")
         return []
+
+    def remains(self) -> list[threading.Thread]:
+        """The thread in which `stop` is being called and does not return."""
+        return [self._stopper] if self._stopper is not None and self._stopper.is_alive() else []
 
     def describe(self) -> str:
         """All that is known."""

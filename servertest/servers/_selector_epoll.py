@@ -87,6 +87,10 @@ class EpollSelector(selectors.BaseSelector):
         """By descriptor. It shows what is registered at any time, and costs nothing."""
         return MappingProxyType(self._keys)
 
+    def fileno(self) -> int:
+        """The descriptor of the epoll set."""
+        return self._epoll.fileno()
+
     def close(self) -> None:
         self._epoll.close()
         self._keys.clear()

@@ -14,7 +14,7 @@ import pytest
 
 from servertest import servers
 from servertest._support import StillRunning
-from servertest.launch import Running, launch, no_leaks
+from servertest.launch import FactoryTarget, Running, launch, no_leaks
 
 #: Seconds that a stop may take here: it will not be enough.
 BRIEF = 0.2
@@ -126,6 +126,45 @@ def test_what_holds_up_an_event_loop_is_shown(release: threading.Event) -> None:
         told = str(forced(launch(blocking, timeout=BRIEF)))
     assert "the event loop is held up" in told
     assert "release.wait(20)" in told
+
+
+def test_a_function_that_does_not_return_is_told_of_with_its_connections(release: threading.Event) -> None:
+    def answer(listener: Any) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(b"?")
+            release.wait(20)
+
+    with no_leaks():
+        told = str(forced(launch(answer, timeout=BRIEF)))
+    assert told.count("release.wait(20)") == 1
+    assert "connection 1 from 127.0.0.1:" in told
+
+
+def test_an_object_whose_stop_does_not_return_is_told_of_once(release: threading.Event) -> None:
+    class Stubborn:
+        def start(self) -> None:
+            self.server_address = ("127.0.0.1", 1)
+
+        def stop(self) -> None:
+            release.wait(20)
+
+    with no_leaks():
+        running = launch(FactoryTarget(lambda address: Stubborn()), timeout=BRIEF)
+        with pytest.raises(StillRunning, match="stop\\(\\) of Stubborn does not return"):
+            running.stop()
+
+
+def test_what_holds_up_a_selector_server_is_shown(release: threading.Event) -> None:
+    class Blocking(servers.SelectorStreamRequestHandler):
+        async def handle(self) -> None:
+            await self.wfile.write(b"?")
+            hidden(release)
+
+    with no_leaks():
+        told = str(forced(launch(Blocking, "SelectorTCPServer", timeout=BRIEF)))
+    assert "the serving loop is held up" in told
+    assert told.count("release.wait(20)") == 1
 
 
 def hidden(release: threading.Event) -> None:
