@@ -64,7 +64,7 @@ class Listener(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection has ended with an error. Clients that go away are no news."""
-        error = sys.exception() if sys.version_info >= (3, 11) else sys.exc_info()[1]
+        error = sys.exception()
         if error is not None and not isinstance(error, OSError | EOFError):
             self.errors.append(error)
 
