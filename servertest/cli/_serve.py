@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import signal
 import sys
 import threading
 from typing import Any
 
-from .._support import HandlerFailed, StillRunning, format_address, parse_address
+from .._support import HandlerFailed, StillRunning, UsageError, format_address, parse_address
 from ..launch import Running, launch
 from ._load import load_object
 from ._status import FINE, FOUND
@@ -25,8 +26,9 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument(
         "target",
-        metavar="MODULE:NAME",
-        help="what to serve, for example http.server:SimpleHTTPRequestHandler",
+        metavar="MODULE:NAME|PEER",
+        help="what to serve, for example http.server:SimpleHTTPRequestHandler; or a ready-made peer: echo, discard, chargen, daytime, "
+        "time, line-chat, key-value-store, black-hole, tarpit",
     )
     parser.add_argument(
         "--kind", help="the kind of server; `servertest kinds` lists them (default: ThreadingTCPServer)"
@@ -57,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal comes. Exit status 1 if the server had errors or had to be forced to stop."""
     address = parse_address(arguments.address) if arguments.address else None
     running = launch(
-        load_object(arguments.target),
+        _target(arguments.target),
         kind=arguments.kind,
         address=address,
         tls=arguments.tls,
@@ -66,6 +68,20 @@ def run(arguments: argparse.Namespace) -> int:
     )
     _await_signal(running)
     return _end(running, show=arguments.transcript)
+
+
+def _target(spec: str) -> Any:
+    if ":" in spec or spec.endswith(".py"):
+        return load_object(spec)
+    from ..mocks.peers import peers
+
+    if spec not in peers:
+        close = difflib.get_close_matches(spec, peers, n=1)
+        raise UsageError(
+            f"{spec!r} is neither MODULE:NAME nor a ready-made peer"
+            + (f"; did you mean {close[0]}?" if close else f"; of those there are {', '.join(sorted(peers))}")
+        )
+    return peers[spec]
 
 
 def _await_signal(running: Running) -> None:
