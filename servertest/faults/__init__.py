@@ -18,6 +18,7 @@ from ._editing import *
 from ._fault import *
 from ._fields import *
 from ._garbage import *
+from ._history import *
 from ._latency import *
 from ._listener_faults import *
 from ._loss import *
@@ -65,6 +66,7 @@ __all__ = (
     "Garbage",
     "GilbertElliott",
     "HalfClose",
+    "History",
     "InsertBytes",
     "Interrupt",
     "Latency",

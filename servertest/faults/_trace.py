@@ -135,9 +135,10 @@ class Trace:
 
     def dump(self, path: str | Path) -> None:
         """Write the decisions to a file, one JSON object a line; the last line has counts and seed."""
-        Path(path).write_text("".join(f"{line}\n" for line in self._lines()), encoding="utf-8")
+        Path(path).write_text("".join(f"{line}\n" for line in self.lines()), encoding="utf-8")
 
-    def _lines(self) -> Iterable[str]:
+    def lines(self) -> Iterator[str]:
+        """The same lines, for files that hold more."""
         for decision in self.decisions:
             yield json.dumps(asdict(decision))
         yield json.dumps({"counts": self.counts, "limit": self._limit, "seed": self.seed})
@@ -149,15 +150,28 @@ class Trace:
         Raises:
             UsageError: The file holds something else; the message names the line.
         """
+        return cls.read(Path(path).read_text(encoding="utf-8").splitlines(), path)
+
+    @classmethod
+    def read(cls, lines: Iterable[str], source: object = "trace") -> Trace:
+        """What `lines` has given.
+
+        Args:
+            lines: The lines.
+            source: Where they are from, for messages.
+
+        Raises:
+            UsageError: It is something else; the message names the source and the line.
+        """
         trace = cls()
-        for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(lines, 1):
             try:
-                trace._read(json.loads(line))
+                trace._take(json.loads(line))
             except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise UsageError(f"{path}, line {number}: this is no decision: {error}") from None
+                raise UsageError(f"{source}, line {number}: this is no decision: {error}") from None
         return trace
 
-    def _read(self, record: dict[str, Any]) -> None:
+    def _take(self, record: dict[str, Any]) -> None:
         if "counts" in record:
             self._counts = Counter(record["counts"])
             self._limit = int(record["limit"])

@@ -10,8 +10,10 @@ import shutil
 import socket
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -36,7 +38,7 @@ from ._targets import title_of
 
 if TYPE_CHECKING:
     from .._support import Address
-    from ..faults import Decision, Faults, Plan as FaultPlan, Trace
+    from ..faults import Decision, Faults, History, Plan as FaultPlan, Trace
     from ..tls import ClientCredential, ServerCredential
     from ._host import Host, Target
     from ._kinds import Kind
@@ -49,6 +51,9 @@ __tracebackhide__ = True
 
 #: Seconds that a handler may go on with a client of ours that the test has left open, before that client is closed.
 _CLIENT_GRACE = 0.25
+
+#: Clients with faults whose histories are kept.
+_HISTORIES = 100
 
 #: Where to reach a server that listens on all addresses.
 _REACHABLE = {"::": "::1", "0.0.0.0": "127.0.0.1"}  # noqa: S104 - looked up, not bound
@@ -97,6 +102,8 @@ class Running:
         self._setup = setup
         self.seed = setup.seed
         self._faulty_clients = itertools.count(1)
+        self._client_histories: deque[History] = deque(maxlen=_HISTORIES)
+        self._started_at = monotonic()
         self._fault_state: RunningFaults | None = None
         if setup.faults is not None:
             from ._running_faults import RunningFaults
@@ -448,6 +455,7 @@ class Running:
                 error.add_note(self.dump())
             raise
         self._remember(client)
+        self._remember_faults(client, settings)
         return client
 
     def _remember(self, client: Any) -> None:
@@ -462,7 +470,19 @@ class Running:
         from ..clients import connect_async
 
         address, settings = self._client_options(options)
-        return await connect_async(address, transport=self.kind.transport, **settings)
+        client = await connect_async(address, transport=self.kind.transport, **settings)
+        self._remember_faults(client, settings)
+        return client
+
+    def _remember_faults(self, client: Any, settings: dict[str, Any]) -> None:
+        if settings.get("faults") is not None:
+            from ..faults import History, plan
+
+            who = f"client {settings['connection']}"
+            faults = plan(settings["faults"])
+            self._client_histories.append(
+                History(who, faults, settings["seed"], client.hits, self._started_at)
+            )
 
     def _client_options(self, options: dict[str, Any]) -> tuple[Address, dict[str, Any]]:
         settings = {"on_deadline": self.dump, **options}
@@ -530,6 +550,13 @@ class Running:
         return "" if self._fault_state is None else self._fault_state.report()
 
     # -- what it did, and what went wrong
+
+    @property
+    def histories(self) -> list[History]:
+        """Faults, seeds and what was decided: at the server, if it has faults, and around its last hundred clients that have."""
+        self._catch_up()
+        own = [] if self._fault_state is None else [self._fault_state.history("server")]
+        return [*own, *self._client_histories]
 
     @property
     def transcript(self) -> Transcript | None:

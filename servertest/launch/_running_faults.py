@@ -6,9 +6,10 @@ import contextlib
 import itertools
 import threading
 from collections.abc import Iterator
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from ..faults import Trace, plan as to_plan
+from ..faults import History, Trace, plan as to_plan
 from ._faults import FaultSetup
 
 if TYPE_CHECKING:
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from ._host import Host
 
 __all__ = ("RunningFaults",)
-
-#: Decisions that a report shows.
-_SHOWN = 50
 
 
 class RunningFaults:
@@ -37,6 +35,7 @@ class RunningFaults:
         self.hits = Trace()
         self._faults = faults
         self._seed = seed
+        self._started = monotonic()
         self._more: dict[str, Plan] = {}
         self._keys = itertools.count(1)
         self._local: Any = None
@@ -91,12 +90,11 @@ class RunningFaults:
         if control is not None:
             control.close()
 
-    def report(self) -> str:
+    def history(self, who: str) -> History:
         """Faults, seed, and what they have decided."""
-        lines = [f"faults: {self._faults!r}", f"seed: {self._seed!r}"]
-        lines += [f"in addition: {faults!r}" for faults in self._more.values()]
-        decisions = self.hits.decisions
-        lines += [str(decision) for decision in decisions[:_SHOWN]]
-        if len(decisions) > _SHOWN:
-            lines.append(f"... and {len(decisions) - _SHOWN} more")
-        return "\n".join(lines)
+        return History(who, self._faults, self._seed, self.hits, self._started)
+
+    def report(self) -> str:
+        """The same for people."""
+        more = [f"in addition: {faults!r}" for faults in self._more.values()]
+        return "\n".join([self.history("").render(), *more])

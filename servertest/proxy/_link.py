@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import socket
 import threading
@@ -13,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from .._support import HandlerFailed, SocketDirectory, UsageError, family_of, format_address
-from ..faults import Trace, plan
+from ..faults import History, Trace, derived_seed, plan
 from ..transcript import Connect, Transcript
 from ..wire._relay_connection import RelayedConnection
 from ..wire._relay_datagrams import RelayedPeer
@@ -42,6 +43,9 @@ __tracebackhide__ = True
 #: Connections that have ended and are remembered.
 _REMEMBERED = 10_000
 
+#: Clients with faults whose histories are kept.
+_HISTORIES = 100
+
 #: Where to reach a link that listens on all addresses.
 _REACHABLE = {"::": "::1", "0.0.0.0": "127.0.0.1"}  # noqa: S104 - looked up, not bound
 
@@ -69,6 +73,8 @@ class Link:
             Transcript(started=self.transcript.started) if self.transcript else None
         )
         self.trace = Trace()
+        self._started = monotonic()
+        self._client_histories: deque[History] = deque(maxlen=_HISTORIES)
         self.errors: list[Exception] = []
         self._on_stop = on_stop
         self._standing = Standing()
@@ -79,6 +85,7 @@ class Link:
         self._ended: deque[LinkConnection] = deque(maxlen=_REMEMBERED)
         self._openings: set[Opening] = set()
         self._clients: list[Any] = []
+        self._faulty_clients = itertools.count(1)
         self._directory: SocketDirectory | None = None
         self._lock = threading.RLock()
         self._stopped = False
@@ -189,6 +196,14 @@ class Link:
             counts = [self._passed, *(record.count_passed() for record in self._live.values())]
         sums = [sum(column) for column in zip(*counts, strict=True)]
         return {"upstream": (sums[0], sums[1]), "downstream": (sums[2], sums[3])}
+
+    @property
+    def histories(self) -> list[History]:
+        """Faults, seed and what was decided: here, and around the last hundred clients of `connect` that have faults of their own."""
+        return [
+            History("link", self.settings.faults, self.seed, self.trace, self._started),
+            *self._client_histories,
+        ]
 
     # -- faults
 
@@ -377,7 +392,8 @@ class Link:
         else the server's. A client that is still open at `stop` is closed then.
 
         Args:
-            options: As for the client's own ``connect``: timeout, source, tls, server_hostname, ...
+            options: As for the client's own ``connect``: timeout, source, tls, server_hostname, ... With ``faults`` the network
+                is bad for this client alone; those that have faults are numbered from 1, with a seed made of the link's.
         """
         from ..clients import connect
 
@@ -385,6 +401,7 @@ class Link:
         client = connect(self.address, transport=self.transport, **settings)
         self._clients = [one for one in self._clients if not one.closed]
         self._clients.append(client)
+        self._remember_faults(client, settings)
         return client
 
     async def connect_async(self, **options: Any) -> Any:
@@ -392,9 +409,19 @@ class Link:
         from ..clients import connect_async
 
         settings = self._client_options(options)
-        return await connect_async(self.address, transport=self.transport, **settings)
+        client = await connect_async(self.address, transport=self.transport, **settings)
+        self._remember_faults(client, settings)
+        return client
+
+    def _remember_faults(self, client: Any, settings: dict[str, Any]) -> None:
+        if settings.get("faults") is not None:
+            who, faults = f"client {settings['connection']}", plan(settings["faults"])
+            self._client_histories.append(History(who, faults, settings["seed"], client.hits, self._started))
 
     def _client_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        if options.get("faults") is not None:
+            number = next(self._faulty_clients)
+            options = {"seed": derived_seed(self.seed, "clients"), "connection": number, **options}
         if "tls" in options:
             return options
         from ..tls import hostname_for
