@@ -12,6 +12,7 @@ import sys
 from fnmatch import fnmatch
 
 from tests.bench._figures import Figure, figures
+from tests.bench._proxies import proxies
 from tests.bench._results import Result, measure, table
 from tests.bench._sampling import Scale
 from tests.bench._server import raise_descriptor_limit
@@ -64,7 +65,7 @@ def selected(names: list[str] | None, available: list[Figure]) -> list[Figure]:
 def main(arguments: list[str] | None = None) -> int:
     """Measure and print. Returns the exit status."""
     options = parser().parse_args(arguments)
-    chosen = selected(options.only, [*figures(options.module, options.against), *suites()])
+    chosen = selected(options.only, [*figures(options.module, options.against), *suites(), *proxies()])
     if options.list:
         print("\n".join(figure.name for figure in chosen))
         return 0

@@ -23,7 +23,7 @@ from statistics import median
 
 from tests.bench import _load as load
 
-__all__ = ("Failed", "Open", "Sample", "Scale", "Spec", "importing", "inside", "rate", "transfer")
+__all__ = ("Failed", "Open", "Sample", "Scale", "Spec", "importing", "inside", "python", "rate", "transfer")
 
 ROOT = Path(__file__).resolve().parents[2]
 LIFETIME = 120  # seconds after which a process under measurement ends by itself
@@ -74,7 +74,8 @@ class Sample:
 Open = Callable[[Scale], AbstractContextManager[Callable[[], Sample]]]
 
 
-def _python(*arguments: str) -> list[str]:
+def python(*arguments: str) -> list[str]:
+    """An interpreter like this one, with these arguments."""
     # Warnings off: from 3.12 forking servers warn that they fork beside other threads, which here they are meant to.
     return [sys.executable, "-W", "ignore", *arguments]
 
@@ -84,7 +85,7 @@ def _served(spec: Spec) -> Iterator[tuple[load.Address, int]]:
     """A server process; gives its address and pid, and ends it with all its children."""
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
-            _python("-m", "tests.bench._server", spec.as_json()),
+            python("-m", "tests.bench._server", spec.as_json()),
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -181,7 +182,7 @@ def inside(what: str, module: str, class_name: str, cycles: int) -> Open:
 
     def sample(scale: Scale) -> Sample:
         count = scale(cycles, least=1)
-        output = _output_of(*_python("-m", "tests.bench._inside", what, module, class_name, str(count)))
+        output = _output_of(*python("-m", "tests.bench._inside", what, module, class_name, str(count)))
         return Sample(median(json.loads(output)))
 
     return lambda scale: contextlib.nullcontext(lambda: sample(scale))
