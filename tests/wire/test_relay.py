@@ -14,14 +14,19 @@ import pytest
 from servertest._support import UsageError
 from servertest.faults import Decision, Latency, LimitData, ResetPeer, Slicer, Stall, plan, upstream
 from servertest.transcript import Transcript
+from servertest.wire import _relay
 from servertest.wire._relay import Relay
+from servertest.wire._relay_poller import EpollPoller, SelectPoller
 from tests.wire._relays import LIMIT, cut_off, join, read_all, send_all
 
 BIG = bytes(range(256)) * 20_000
 
 
-@pytest.fixture
-def relay() -> Iterator[Relay]:
+@pytest.fixture(params=["best", "select"])
+def relay(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Relay]:
+    """On the best poller of this system, and on the one that every system has."""
+    if request.param == "select":
+        monkeypatch.setattr(_relay, "new_poller", SelectPoller)
     made = Relay()
     yield made
     made.stop()
@@ -129,7 +134,8 @@ def test_a_client_that_resets_after_its_half_close_is_noticed(relay: Relay) -> N
     joined.client.shutdown(socket.SHUT_WR)
     assert read_all(joined.server) == (b"", "fin")
     cut_off(joined.client)
-    assert joined.wait_end() == "reset"
+    if isinstance(relay._poller, EpollPoller):  # select(2) does not tell of errors alone: there the next write does
+        assert joined.wait_end() == "reset"
     joined.close()
 
 
