@@ -88,7 +88,7 @@ class TlsSession:
         """
         while True:
             try:
-                return self._object.read(len(room), room)  # type: ignore[arg-type, return-value] # a count, into a buffer
+                return self._object.read(len(room), room)  # type: ignore[return-value] # a count, into a buffer
             except ssl.SSLWantReadError:
                 if not self._fill():
                     raise BlockingIOError from None

@@ -134,7 +134,8 @@ def test_a_client_that_resets_after_its_half_close_is_noticed(relay: Relay) -> N
     joined.client.shutdown(socket.SHUT_WR)
     assert read_all(joined.server) == (b"", "fin")
     cut_off(joined.client)
-    if isinstance(relay._poller, EpollPoller):  # select(2) does not tell of errors alone: there the next write does
+    # select(2) does not tell of errors alone: there the next write does.
+    if isinstance(relay._poller, EpollPoller):
         assert joined.wait_end() == "reset"
     joined.close()
 

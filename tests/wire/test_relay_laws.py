@@ -63,8 +63,9 @@ def passed() -> Iterator[dict[str, Passed]]:
         yield made
         assert relay.errors == []
     finally:
-        relay.stop()
+        relay.stop()  # which is an end of file for everybody
         for one in made.values():
+            one.reader.join(LIMIT)
             one.joined.close()
 
 
