@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 __all__ = ("dial_datagram", "dial_stream", "fail_with", "send_blocking")
 
 
-def dial_stream(address: Address, source: Address | None) -> Operation[socket.socket]:
-    """Open a stream connection to ``address``, from ``source`` if that is given."""
-    return Operation(_dial_any(address, source), f"a connection to {format_address(address)}")
+def dial_stream(
+    address: Address, source: Address | None, *, window: int | None = None
+) -> Operation[socket.socket]:
+    """Open a stream connection to ``address``, from ``source`` if that is given, with a receive buffer of ``window`` bytes."""
+    return Operation(_dial_any(address, source, window), f"a connection to {format_address(address)}")
 
 
 def dial_datagram(address: Address, name: OwnName, connected: bool) -> Steps[tuple[socket.socket, Address]]:
@@ -64,24 +66,27 @@ def send_blocking(sock: socket.socket, data: memoryview, address: Address) -> St
     yield from _patiently(sock, lambda: sock.sendto(data, address))
 
 
-def _dial_any(address: Address, source: Address | None) -> Steps[socket.socket]:
+def _dial_any(address: Address, source: Address | None, window: int | None) -> Steps[socket.socket]:
     """The first of the host's addresses that takes the connection; if none does, the last one's error."""
     *others, last = _places(address, socket.SOCK_STREAM)
     for family, place in others:
         try:
-            return (yield from _dial_one(family, place, OwnName(source)))
+            return (yield from _dial_one(family, place, OwnName(source), window))
         except OSError:
             continue
     try:
-        return (yield from _dial_one(*last, OwnName(source)))
+        return (yield from _dial_one(*last, OwnName(source), window))
     except OSError as error:
         fail_with(error, address)
 
 
-def _dial_one(family: int, place: Address, name: OwnName) -> Steps[socket.socket]:
+def _dial_one(family: int, place: Address, name: OwnName, window: int | None) -> Steps[socket.socket]:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
+        if window is not None:
+            # Before connecting: it decides what the handshake offers (tcp(7)).
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
         name.give(sock, place)
         yield from _connect(sock, place)
     except BaseException:

@@ -38,6 +38,7 @@ from ._targets import title_of
 
 if TYPE_CHECKING:
     from .._support import Address
+    from ..clients.behaviours import Behaving
     from ..faults import Decision, Faults, History, Plan as FaultPlan, Trace
     from ..tls import ClientCredential, ServerCredential
     from ._host import Host, Target
@@ -433,23 +434,25 @@ class Running:
 
     # -- talking to it
 
-    def connect(self, **options: Any) -> Any:
-        """A client that is connected to it: a `StreamClient`, or a `DatagramClient` if it serves datagrams.
+    def connect(self, behaviour: Behaving | None = None, **options: Any) -> Any:
+        """A client that is connected to it: a `StreamClient`, or a `DatagramClient` if it serves datagrams; a `BehavingClient` if
+        a behaviour is given.
 
         With TLS it trusts the server's certificate, and presents one of its own if the profile says so. When one of its
         deadlines passes, the error shows what the server was doing. A client that is still open when the server is
         stopped is closed then.
 
         Args:
+            behaviour: How the client behaves, such as ``SlowWriter()``, or that as text.
             options: As for the client's own ``connect``: timeout, source, tls, server_hostname, ... With ``tls=None`` it
                 speaks plain text to a TLS server. ``host`` replaces the host, for dual-stack servers. With ``faults`` the
                 network is bad for this client alone; those that have faults are numbered from 1, and have the server's seed.
         """
         from ..clients import connect
 
-        address, settings = self._client_options(options)
+        address, settings = self._client_options(options, behaves=behaviour is not None)
         try:
-            client = connect(address, transport=self.kind.transport, **settings)
+            client: Any = connect(address, behaviour, transport=self.kind.transport, **settings)  # type: ignore[arg-type]
         except OSError as error:
             if not isinstance(error, DeadlineExceeded):  # which has the dump in its message
                 error.add_note(self.dump())
@@ -465,12 +468,14 @@ class Running:
             self._clients = [one for one in self._clients if not one.closed]
             self._sweep_at = max(16, 2 * len(self._clients))
 
-    async def connect_async(self, **options: Any) -> Any:
-        """As `connect`, for asyncio: an `AsyncStreamClient` or an `AsyncDatagramClient`, which the test has to close."""
+    async def connect_async(self, behaviour: Behaving | None = None, **options: Any) -> Any:
+        """As `connect`, for asyncio: an `AsyncStreamClient`, an `AsyncDatagramClient` or an `AsyncBehavingClient`, which the test has
+        to close.
+        """
         from ..clients import connect_async
 
-        address, settings = self._client_options(options)
-        client = await connect_async(address, transport=self.kind.transport, **settings)
+        address, settings = self._client_options(options, behaves=behaviour is not None)
+        client: Any = await connect_async(address, behaviour, transport=self.kind.transport, **settings)  # type: ignore[arg-type]
         self._remember_faults(client, settings)
         return client
 
@@ -484,9 +489,11 @@ class Running:
                 History(who, faults, settings["seed"], client.hits, self._started_at)
             )
 
-    def _client_options(self, options: dict[str, Any]) -> tuple[Address, dict[str, Any]]:
+    def _client_options(
+        self, options: dict[str, Any], *, behaves: bool = False
+    ) -> tuple[Address, dict[str, Any]]:
         settings = {"on_deadline": self.dump, **options}
-        if settings.get("faults") is not None:
+        if behaves or settings.get("faults") is not None:
             settings.setdefault("seed", self.seed)
             settings.setdefault("connection", next(self._faulty_clients))
         address = self.address
