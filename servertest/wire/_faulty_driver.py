@@ -224,7 +224,12 @@ class FaultDriver:
         """Something begins to pass. In the relay's thread: what changes after this changes it, too."""
         with self._changed:
             plans = self._of_this_process()[passage] = self._plans
-        passage.begin(plans)
+        try:
+            passage.begin(plans)
+        except BaseException:  # a trigger's own function, say
+            with self._changed:
+                self._applied.pop(passage, None)
+            raise
 
     def _ended(self, passage: Any) -> None:
         with self._changed:

@@ -338,7 +338,11 @@ def between(
         away = Leg(taken, other, None, 0)
         connection = FaultyConnection(relay, home, away, seed=seed, number=number, tell=tell, on_end=on_end)
         relay.add(connection)
-        begin(connection)
+        try:
+            begin(connection)
+        except BaseException:
+            relay.forget(connection)
+            raise
         return connection
 
     try:

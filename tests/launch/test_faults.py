@@ -42,6 +42,7 @@ from servertest.faults import (
 )
 from servertest.launch import FactoryTarget, FunctionTarget, Running
 from servertest.launch._command_target import CommandTarget
+from servertest.wire._faulty_keeper import keeper
 from tests.launch._handlers import DatagramUpper, Upper, echo, handler_for
 
 EVERY_KIND = [kind for kind in kinds() if kind.concurrency != "selector"]
@@ -170,8 +171,8 @@ def test_a_trigger_counts_the_server_s_connections(kind: str) -> None:
     with launch(Upper, kind=kind, faults=downstream(ResetPeer(after_bytes=0)).on(connection=3)) as running:
         echo(running)
         echo(running)
-        with running.expects_error(ConnectionResetError), running.connect() as client:
-            with pytest.raises(OSError):
+        with running.expects_error(ConnectionResetError), pytest.raises(OSError):
+            with running.connect() as client:
                 client.read_exactly(1)
         echo(running)
         assert {decision.connection for decision in running.hits} == {3}
@@ -497,7 +498,7 @@ def _nothing_is_left() -> Iterator[None]:
     for thread in threading.enumerate():
         if "faulty" in thread.name:
             thread.join(5)
-            assert not thread.is_alive()
+            assert not thread.is_alive(), vars(keeper)
     assert len(os.listdir("/proc/self/fd")) <= before + 8, (
         "some belong to the zygote, if this was its first test"
     )
