@@ -14,6 +14,7 @@ from ..faults import plan
 from ..launch import FunctionTarget, HandlerTarget, Kind, launch
 from ..transcript import Transcript, matches
 from ..wire import observed_number
+from ._bridge import bridge
 from ._datagram_actor import DatagramActor
 from ._errors import MockFailed
 from ._matching import shown
@@ -97,6 +98,8 @@ class MockServer(Script):
         self._stopping = self._stopped = False
         self.scenarios = Scenarios(self._wake)
         datagram = chosen.transport == "datagram"
+        #: Reaches the server that plays for connections which have no script.
+        self.beyond: Callable[[], Any] | None = None
         self._datagrams = DatagramActor(self._begin_peer, self._progressed) if datagram else None
         try:
             self.running: Running = launch(
@@ -392,14 +395,18 @@ class MockServer(Script):
     # -- playing
 
     def _play(self, request: Any, client_address: Any, server: Any) -> None:
-        performance = self._begin(observed_number(request) or len(self._performances) + 1)
-        actor = StreamActor(request, performance, self._progressed)
+        number = observed_number(request) or len(self._performances) + 1
+        if self.beyond is not None and self._script_for(number) is self:
+            actor, play = bridge(request, self.beyond(), self._progressed)
+        else:
+            actor = StreamActor(request, self._begin(number), self._progressed)
+            play = actor.play
         with self._progress:
             self._actors.append(actor)
             self._progress.notify_all()
         if self._stopping:
             actor.stop()
-        actor.play()
+        play()
 
     def _begin_peer(self, address: Any, sock: Any) -> Performance:
         return self._begin(observed_number(sock, address) or len(self._performances) + 1)

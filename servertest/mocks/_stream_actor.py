@@ -17,6 +17,7 @@ from ..servers._loop import Waker
 from ._acts import Ending
 
 if TYPE_CHECKING:
+    from ._bridge import Bank
     from ._performance import Performance
 
 __all__ = ("StreamActor",)
@@ -36,7 +37,7 @@ class StreamActor:
         progressed: Called after anything has happened.
     """
 
-    def __init__(self, sock: Any, performance: Performance, progressed: Callable[[], object]) -> None:
+    def __init__(self, sock: Any, performance: Performance | Bank, progressed: Callable[[], object]) -> None:
         self.performance = performance
         self.settled = False
         self._sock = sock

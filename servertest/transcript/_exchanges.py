@@ -48,11 +48,16 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Expect:
-    """Wait for these bytes, which may come in any pieces; for datagrams, for one that is like this."""
+    """Wait for these bytes, which may come in any pieces; for datagrams, for one that is like this.
+
+    Attributes:
+        until: When the last of them came, where the file says so.
+    """
 
     expected: bytes | re.Pattern[bytes]
     time: float | None = None
     line: int = 0
+    until: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +194,7 @@ class _Draft:
     eof_expected: bool = False
     pieces: list[Piece] = field(default_factory=list)
     pieces_from: Statement | None = None
+    pieces_until: Statement | None = None
 
     def add(self, statement: Statement) -> None:
         what = statement.what
@@ -242,13 +248,15 @@ class _Draft:
     def _expect(self, statement: Statement, pieces: tuple[Piece, ...]) -> None:
         if self.pieces_from is None:
             self.pieces_from = statement
+        self.pieces_until = statement
         self.pieces += pieces
 
     def _settle(self) -> None:
         """What came in a row so far is one expectation."""
         if self.pieces_from is not None:
-            since = self.pieces_from
-            self.steps.append(Expect(expectation(self.pieces), _time(since), since.place.line))
+            since, until = self.pieces_from, self.pieces_until
+            assert until is not None
+            self.steps.append(Expect(expectation(self.pieces), _time(since), since.place.line, _time(until)))
             self.pieces, self.pieces_from = [], None
 
     def _end(self, statement: Statement, what: HalfClose | Close) -> None:
