@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from time import monotonic
 from typing import Any
 
-from .._support import DeadlineExceeded, HandlerFailed, StillRunning, UsageError
+from .._support import DeadlineExceeded, HandlerFailed, StillRunning, Transport, UsageError
 from ..launch import (
     Concurrency,
     HandlerError,
@@ -22,8 +23,13 @@ from ..launch import (
 )
 from ..launch._targets import target_for
 from ..transcript import Exchange, Expect, Script, Send, Transcript
+from ._contract import IN_MEMORY, Contract, prepared
+from ._conversation import conversations_of
 from ._play import play
-from ._report import Finding, Outcome, Report, Verdict
+from ._promises import Promises
+from ._registry import checks_for, select_checks
+from ._report import Finding, Outcome, Report, Result, Verdict
+from ._subject import Bench, Profile
 
 __all__ = ("check",)
 
@@ -37,8 +43,17 @@ def check(
     kinds: Iterable[Kind | str] | None = None,
     timeout: float = 5.0,
     progress: Callable[[Outcome], object] | None = None,
+    promises: Promises | Mapping[str, Any] | None = None,
+    checks: str | Collection[str] | None = None,
+    exclude: Mapping[str, str] | None = None,
+    profile: Profile = "quick",
+    seed: int = 0,
+    on_result: Callable[[Result], object] | None = None,
 ) -> Report:
-    """Hold the exchanges with the subject on every kind of server that fits it.
+    """Hold the exchanges with the subject on every kind of server that fits it, and the subject to its promises.
+
+    The exchanges as they are come first. What does not go as expected there stops the rest: on that kind of server, or altogether if it shows without any. If
+    neither `promises` nor `checks` are given, that is all.
 
     Args:
         subject: A request handler, or anything else that `launch` takes.
@@ -48,6 +63,12 @@ def check(
             itself is checked as it is.
         timeout: Seconds for each step of a conversation, and for stopping the server.
         progress: Called with each outcome as soon as it is there.
+        promises: What the subject promises: `Promises`, or a mapping of their names.
+        checks: Names of checks or of families of checks; all that the promises allow by default.
+        exclude: Checks that are not wanted, by name, each with the reason.
+        profile: "quick" tries samples where "full" tries everything, and searches.
+        seed: What repeats random choices.
+        on_result: Called with the result of each check as soon as it is there.
 
     Returns:
         The report. Violations are in it, not raised.
@@ -55,19 +76,76 @@ def check(
     Raises:
         UsageError: There is nothing to check, or the subject is nothing that can be served.
     """
-    scripts = _scripts(exchanges)
     target = target_for(subject)
-    outcomes = []
-    for kind in _kinds(target, scripts, kinds):
+    transport: Transport = getattr(target, "transport", None) or "stream"
+    scripts = _scripts(exchanges, transport)
+    chosen = _kinds(target, scripts, kinds)
+    if promises is None and checks is None:
+        return Report(target.name, tuple(_plain(subject, target, chosen, scripts, timeout, progress)))
+    conversations = tuple(conversations_of(exchanges, transport))
+    wanted = [kind if kind is not None else _kind_of(target) for kind in chosen]
+    infos = select_checks(checks)
+    given = Promises.of(promises)
+    for name in exclude or {}:
+        checks_for(name)
+    contract = Contract(target, conversations, given, wanted, infos, exclude or {}, profile, seed, timeout)
+    with ExitStack() as stack:
+        bench = None
+        if isinstance(target, HandlerTarget) and contract.can_be_rehearsed:
+            bench = stack.enter_context(Bench(target))
+        contract, bench, findings, late = prepared(contract, bench)
+        if findings:
+            outcome = Outcome(IN_MEMORY, "found", len(conversations), findings)
+            return Report(target.name, (outcome,), _stopped(contract, outcome), seed)
+        plain = [script for number, script in enumerate(scripts, 1) if number not in late]
+        outcomes = tuple(_plain(subject, target, chosen, plain, timeout, progress))
+        results = []
+        for result in contract.run(bench, {one.kind: _why(one) for one in outcomes if one.verdict != "ok"}):
+            results.append(result)
+            if on_result is not None:
+                on_result(result)
+    return Report(target.name, outcomes, tuple(results), seed)
+
+
+def _plain(
+    subject: Any,
+    target: Any,
+    kinds: Iterable[Kind | None],
+    scripts: list[Script],
+    timeout: float,
+    progress: Callable[[Outcome], object] | None,
+) -> Iterator[Outcome]:
+    """Hold the exchanges as they are, kind by kind."""
+    for kind in kinds:
         fitting = [script for script in scripts if kind is None or script.transport == kind.transport]
         outcome = _on_kind(subject, target, kind, fitting, timeout)
-        outcomes.append(outcome)
         if progress is not None:
             progress(outcome)
-    return Report(target.name, tuple(outcomes))
+        yield outcome
 
 
-def _scripts(exchanges: Sequence[Script] | Sequence[Exchange]) -> list[Script]:
+def _why(outcome: Outcome) -> str:
+    if outcome.findings:
+        return f"the exchanges do not go as expected there: {outcome.findings[0].what}"
+    return outcome.reason or "the exchanges could not be held there"
+
+
+def _stopped(contract: Contract, outcome: Outcome) -> tuple[Result, ...]:
+    return tuple(
+        Result(info.name, info.family, IN_MEMORY, "skipped", reason=_why(outcome))
+        for info in contract.checks
+        if any(kind.transport == info.transport for kind in contract.kinds)
+    )
+
+
+def _kind_of(target: Any) -> Kind:
+    """The kind of a subject that is a server itself."""
+    transport: Transport = getattr(target, "transport", None) or "stream"
+    cls = getattr(target, "cls", None)
+    return Kind.parse(cls) if cls is not None else Kind(transport=transport)
+
+
+def _scripts(exchanges: Sequence[Any], transport: Transport) -> list[Script]:
     if not exchanges:
         raise UsageError("there is nothing to check: give at least one exchange")
     scripts: list[Script] = []
@@ -77,19 +155,21 @@ def _scripts(exchanges: Sequence[Script] | Sequence[Exchange]) -> list[Script]:
             scripts.append(exchange)
         elif isinstance(exchange, Exchange):
             plain.append(exchange)
+        elif isinstance(exchange, list | tuple) and exchange and isinstance(exchange[0], Exchange):
+            scripts.append(_script(len(scripts) + 1, exchange, transport))
         else:
             raise UsageError(
                 f"{exchange!r} is no exchange: write Exchange(sent, expected), or load_exchanges(file)"
             )
     if plain:
-        scripts.append(_script(len(scripts) + 1, plain))
+        scripts.append(_script(len(scripts) + 1, plain, transport))
     return scripts
 
 
-def _script(number: int, exchanges: Iterable[Exchange]) -> Script:
+def _script(number: int, exchanges: Iterable[Exchange], transport: Transport) -> Script:
     steps: list[Any] = []
     for exchange in exchanges:
-        if exchange.sent:
+        if exchange.sent or transport == "datagram":
             steps.append(Send(exchange.sent, line=exchange.line))
         if exchange.expected != b"":
             if not isinstance(exchange.expected, bytes | re.Pattern):
@@ -97,7 +177,7 @@ def _script(number: int, exchanges: Iterable[Exchange]) -> Script:
                     "a function cannot say when an answer is complete: expect bytes or a pattern here"
                 )
             steps.append(Expect(exchange.expected, line=exchange.line))
-    return Script(number, "stream", tuple(steps))
+    return Script(number, transport, tuple(steps))
 
 
 def _kinds(target: Any, scripts: list[Script], wanted: Iterable[Kind | str] | None) -> list[Kind | None]:

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-__all__ = ("Finding", "Outcome", "Report", "Verdict")
+from ._violation import Violation
+
+__all__ = ("CheckVerdict", "Finding", "Outcome", "Report", "Result", "Verdict")
 
 Verdict: TypeAlias = Literal["ok", "found", "skipped", "broken"]
 """ok: as promised. found: the subject does something else. skipped: not tried, with the reason. broken: servertest itself failed."""
@@ -54,28 +56,87 @@ class Outcome:
     seconds: float = 0.0
 
 
+CheckVerdict: TypeAlias = Literal[
+    "passed", "violated", "not promised", "not applicable", "excluded", "skipped", "broke"
+]
+"""passed, violated: the check was done. not promised: it needs a promise that is not made. not applicable: the exchanges hold
+nothing that it could work with. excluded: somebody did not want it. skipped: something came before it. broke: servertest itself failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of one check on one kind of server.
+
+    Attributes:
+        check: The check.
+        family: What it is about.
+        kind: The kind; "in memory" where no server was needed.
+        verdict: How it ended.
+        violations: All that was found.
+        reason: Why it was not done, or how servertest broke.
+        seconds: How long it took.
+    """
+
+    check: str
+    family: str
+    kind: str
+    verdict: CheckVerdict
+    violations: tuple[Violation, ...] = ()
+    reason: str = ""
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data for JSON."""
+        return {
+            "check": self.check,
+            "family": self.family,
+            "kind": self.kind,
+            "verdict": self.verdict,
+            "seconds": round(self.seconds, 6),
+            "reason": self.reason,
+            "violations": [violation.to_dict() for violation in self.violations],
+        }
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The outcomes of a check, in the order of the kinds.
+    """What came of holding the exchanges, kind by kind, and of the checks.
 
     Attributes:
         subject: What was checked, by its name.
-        outcomes: One for each kind.
+        outcomes: How the exchanges as they are were held: one for each kind.
+        results: What came of the checks.
+        seed: What repeats them.
     """
 
     subject: str
     outcomes: tuple[Outcome, ...] = field(default=())
+    results: tuple[Result, ...] = field(default=())
+    seed: int = 0
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was found and nothing broke, and at least one kind was tried."""
-        verdicts = {outcome.verdict for outcome in self.outcomes}
-        return "ok" in verdicts and not verdicts & {"found", "broken"}
+        """Whether nothing was found and nothing broke, and something was tried."""
+        verdicts = {outcome.verdict for outcome in self.outcomes} | {
+            result.verdict for result in self.results
+        }
+        return bool(verdicts & {"ok", "passed"}) and not verdicts & {"found", "broken", "violated", "broke"}
 
     @property
     def broken(self) -> bool:
         """Whether servertest itself failed somewhere."""
-        return any(outcome.verdict == "broken" for outcome in self.outcomes)
+        return any(outcome.verdict == "broken" for outcome in self.outcomes) or any(
+            result.verdict == "broke" for result in self.results
+        )
+
+    @property
+    def violations(self) -> tuple[Violation, ...]:
+        """All that the checks have found."""
+        return tuple(violation for result in self.results for violation in result.violations)
+
+    def violated(self) -> tuple[str, ...]:
+        """The checks that have found something."""
+        return tuple(dict.fromkeys(result.check for result in self.results if result.verdict == "violated"))
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -103,6 +164,8 @@ class Report:
         return {
             "subject": self.subject,
             "ok": self.ok,
+            "seed": self.seed,
+            "results": [result.to_dict() for result in self.results],
             "outcomes": [
                 {
                     "kind": outcome.kind,

@@ -1,0 +1,345 @@
+"""What a check works with: the subject's conversations and promises, ways to hold conversations, and violations to give."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from .._support import preview
+from ..launch import Kind, Running, launch
+from ._conversation import Conversation
+from ._plan import DatagramPlan, Delivery, Failed, Family, Piece, Plan, Record
+from ._promises import Promises
+from ._registry import NotApplicable
+from ._subject import Bench, Profile
+from ._violation import Violation
+
+__all__ = ("Case", "describe_record")
+
+#: Cuts, prefixes and the like that the quick profile tries for each conversation, and the full one.
+_SAMPLES = {"quick": 48, "full": 2000}
+
+
+@dataclass
+class Case:
+    """One check, on one kind of server.
+
+    Attributes:
+        check: The check's name.
+        kind: The kind.
+        target: What is checked, as a target of `launch`.
+        promises: What it promises.
+        conversations: What was held with it when all went well, with the replies that came.
+        profile: "quick" or "full".
+        seed: What repeats random choices.
+        bench: Where conversations in memory are held; None if the subject is no request handler.
+        timeout: Seconds of real time that a client of a live server waits.
+    """
+
+    check: str
+    kind: Kind
+    target: Any
+    promises: Promises
+    conversations: tuple[Conversation, ...]
+    profile: Profile
+    seed: int
+    bench: Bench | None
+    timeout: float = 5.0
+    where: str = "in memory"
+    given: list[Violation] = field(default_factory=list)
+
+    @cached_property
+    def random(self) -> random.Random:
+        """Random numbers of this check alone."""
+        return random.Random(f"{self.seed} {self.check} {self.kind}")  # noqa: S311 - choices that repeat, no secrets
+
+    @property
+    def full(self) -> bool:
+        """Whether everything is to be tried."""
+        return self.profile == "full"
+
+    def sample(self, values: Sequence[int], *always: int) -> list[int]:
+        """As many of these values as the profile allows, those that must be in it among them."""
+        limit = _SAMPLES[self.profile]
+        if len(values) <= limit:
+            return sorted(set(values))
+        kept = {value for value in always if value in values} | {
+            *values[: limit // 3],
+            *values[-limit // 6 :],
+        }
+        rest = [value for value in values if value not in kept]
+        return sorted({*kept, *self.random.sample(rest, max(0, limit - len(kept)))})
+
+    # -- in memory
+
+    def play(self, plan: Plan, conversation: Conversation | None = None, *, limit: float = 2.0) -> Record:
+        """Hold one planned conversation."""
+        return self.play_all([plan], conversation, limit=limit)[0]
+
+    def play_all(
+        self,
+        plans: Iterable[Plan],
+        conversation: Conversation | None = None,
+        *,
+        limit: float = 2.0,
+        fresh: bool = False,
+        family: Family | None = None,
+    ) -> list[Record]:
+        """Hold planned conversations one after the other.
+
+        Args:
+            plans: The plans.
+            conversation: Which one they were made of: where connections see what earlier ones have done, those before it go first.
+            limit: Seconds of real time for each.
+            fresh: Whether each finds the subject as it was at the beginning; always so if it promises to be stateful.
+            family: Of what family clients are; that of the kind by default.
+        """
+        assert self.bench is not None
+        plans = [replace(plan, family=family or self.family) for plan in plans]
+        if self.promises.stateful:
+            fresh = True
+            earlier = self.earlier(conversation)
+            plans = [replace(plan, before=(*earlier, *plan.before)) for plan in plans]
+        return self.bench.rehearse(plans, fresh=fresh, limit=limit)
+
+    @property
+    def family(self) -> Family:
+        """What addresses clients of the kind have."""
+        return "unix" if self.kind.local else "inet6" if self.kind.family == "inet6" else "inet"
+
+    def deliver(self, plan: DatagramPlan) -> Delivery:
+        """Let datagrams come."""
+        return self.deliver_all([plan])[0]
+
+    def deliver_all(self, plans: Iterable[DatagramPlan], *, fresh: bool = False) -> list[Delivery]:
+        """Let datagrams come, plan by plan; from senders of the kind's family if they name no other.
+
+        Args:
+            plans: The plans.
+            fresh: Whether each finds the subject as it was at the beginning; always so if it promises to be stateful.
+        """
+        assert self.bench is not None
+        plans = [replace(plan, family=self.family) if plan.family == "inet" else plan for plan in plans]
+        return self.bench.rehearse(plans, fresh=fresh or bool(self.promises.stateful), limit=5.0)
+
+    def wrong_delivery(self, delivery: Delivery) -> str:
+        """What is wrong with how datagrams were handled; nothing if all went in order."""
+        return describe_record(Record(delivery.outcome, failure=delivery.failure, stacks=delivery.stacks))
+
+    def earlier(self, conversation: Conversation | None) -> tuple[Plan, ...]:
+        """The conversations that go before this one."""
+        if conversation is None or not self.promises.stateful:
+            return ()
+        return tuple(one.plan() for one in self.conversations if one.number < conversation.number)
+
+    def with_input(self) -> tuple[Conversation, ...]:
+        """The conversations in which the client says anything.
+
+        Raises:
+            NotApplicable: There is none.
+        """
+        found = tuple(one for one in self.conversations if one.sent)
+        if not found:
+            raise NotApplicable("no client says anything")
+        return found
+
+    def wrong(self, record: Record) -> str:
+        """What is wrong with how a conversation ended, as the end of a sentence; nothing if it ended in order, or as it always does."""
+        if record.failure is not None and any(
+            record.failure.type_name in one.raised for one in self.conversations
+        ):
+            return ""
+        return describe_record(record)
+
+    def agrees(self, conversation: Conversation, received: bytes, upto: int | None = None) -> bool:
+        """Whether these are the replies that are expected."""
+        return conversation.agrees(received, upto, any_order=bool(self.promises.any_order))
+
+    # -- with a server
+
+    @contextmanager
+    def serving(self, **options: Any) -> Iterator[Running]:
+        """A server of the case's kind; it is ended at the end of the block, and what it complains of then is not raised."""
+        options.setdefault("timeout", self.timeout)
+        running = launch(self.target, kind=self.kind, **options)
+        try:
+            yield running
+        finally:
+            running.errors.clear()
+            with _forgiving():
+                running.stop()
+
+    # -- violations
+
+    def violation(
+        self,
+        explanation: str,
+        plan: Plan | None = None,
+        record: Record | None = None,
+        *,
+        sent: bytes = b"",
+        came: bytes = b"",
+        expected: bytes | None = None,
+        details: str = "",
+        transcript: str = "",
+        reproduction: str = "",
+        also: int = 0,
+    ) -> Violation:
+        """A violation of this check.
+
+        Args:
+            explanation: What is wrong, in a sentence.
+            plan: The plan that showed it ...
+            record: ... and what came of it.
+            sent: What the client sent, if there is no plan.
+            came: What it got.
+            expected: What it should have got.
+            details: More.
+            transcript: What passed.
+            reproduction: A program that shows it.
+            also: How many more examples there are.
+        """
+        if plan is not None:
+            sent = sent or plan.sent
+            reproduction = reproduction or _reproduction(self.target, plan, expected)
+        if record is not None:
+            came = came or record.received
+            details = "\n".join(part for part in (details, _details(record)) if part)
+            transcript = transcript or _transcript(record)
+        return Violation(
+            self.check,
+            self.where,
+            explanation,
+            sent,
+            came,
+            expected,
+            self.seed,
+            details,
+            transcript,
+            reproduction,
+            also,
+        )
+
+    def datagram_violation(
+        self, explanation: str, plan: DatagramPlan, delivery: Delivery, *, also: int = 0
+    ) -> Violation:
+        """A violation of this check, shown by datagrams."""
+        details = (
+            delivery.failure.traceback_text.rstrip() if delivery.failure is not None else delivery.stacks
+        )
+        lines = []
+        for number, (peer, data) in enumerate(plan.datagrams):
+            lines.append(f"--> {preview(data)} (from sender {peer})")
+            replies = delivery.replies[number] if number < len(delivery.replies) else ()
+            lines += [f"<-- {preview(got)} (to sender {at})" for at, got in replies]
+        return self.violation(
+            explanation,
+            sent=plan.sent,
+            came=delivery.received,
+            details=details,
+            transcript="\n".join(lines),
+            reproduction=_reproduction(self.target, plan, None),
+            also=also,
+        )
+
+
+@contextmanager
+def _forgiving() -> Iterator[None]:
+    from .._support import HandlerFailed, StillRunning
+
+    try:
+        yield
+    except (HandlerFailed, StillRunning):
+        pass
+
+
+def describe_record(record: Record) -> str:
+    """What is wrong with how a conversation ended, as the end of a sentence; nothing if it ended in order."""
+    if record.outcome == "spinning":
+        return "the handler asks again and again for what will never come, without waiting"
+    if record.outcome == "hung":
+        return "the handler does not come back"
+    if record.outcome == "died":
+        return f"the handler ends its process: {record.stacks}"
+    if record.failure is not None and not record.failure.mild:
+        thread = f" in thread {record.failure.thread}" if record.failure.thread else ""
+        return f"the handler raises {_short(record.failure)}{thread}"
+    return ""
+
+
+def _short(failure: Failed) -> str:
+    name = failure.type_name.rpartition(".")[2]
+    message = failure.message if len(failure.message) <= 100 else failure.message[:100] + "..."
+    return f"{name}: {message}" if message else name
+
+
+def _details(record: Record) -> str:
+    parts = [record.failure.traceback_text.rstrip() if record.failure is not None else "", record.stacks]
+    return "\n".join(part for part in parts if part)
+
+
+_ARROWS = {">": "-->", "<": "<--"}
+_ENDS = {
+    "fin": "the client finishes sending",
+    "close": "the client closes",
+    "reset": "the client cuts the connection off (RST)",
+}
+
+
+def _transcript(record: Record) -> str:
+    lines = [
+        f"{_ARROWS[what]} {preview(data)}" if what in _ARROWS else f"    {_ENDS[what]}"
+        for what, data in record.events
+    ]
+    if len(lines) > 40:
+        lines[20:-20] = [f"    ... {len(lines) - 40} more"]
+    return "\n".join(lines)
+
+
+def _reproduction(target: Any, plan: Plan | DatagramPlan, expected: bytes | None) -> str:
+    handler = getattr(target, "handler", None)
+    name = getattr(handler, "__qualname__", "Handler")
+    module = getattr(handler, "__module__", "__main__")
+    lines = [
+        f"from servertest.contract import {'Piece, Plan' if isinstance(plan, Plan) else 'DatagramPlan'}, rehearse",
+        f"from {module} import {name.partition('.')[0]}",
+        "",
+        f"plan = {_as_code(plan)}",
+        f"record = rehearse({name}, plan)",
+        "print(record.outcome, record.failure)",
+        ("print(record.received)" if isinstance(plan, Plan) else "print(record.replies)")
+        + (f"  # expected: {preview(expected, 200)}" if expected is not None else ""),
+    ]
+    return "\n".join(lines)
+
+
+def _as_code(value: Any) -> str:
+    if isinstance(value, Plan | DatagramPlan | Piece):
+        fields = [one for one in dataclasses.fields(value) if getattr(value, one.name) != one.default]
+        shown = [f"{one.name}={_as_code(getattr(value, one.name))}" for one in fields]
+        return f"{type(value).__name__}({', '.join(shown)})"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_as_code, value))}{',' * (len(value) == 1)})"
+    if isinstance(value, bytes) and len(value) > 200:
+        return _compressed(value)
+    return repr(value)
+
+
+def _compressed(data: bytes) -> str:
+    """Long bytes, in which the longest run of one byte is written as a product."""
+    best, place, begin = 0, 0, 0
+    for index in range(1, len(data) + 1):
+        if index == len(data) or data[index] != data[begin]:
+            if index - begin > best:
+                best, place = index - begin, begin
+            begin = index
+    if best < 64:
+        return repr(data)
+    head, byte, tail = data[:place], data[place : place + 1], data[place + best :]
+    parts = [*([_as_code(head)] if head else []), f"{byte!r} * {best}", *([_as_code(tail)] if tail else [])]
+    return " + ".join(parts)

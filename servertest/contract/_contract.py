@@ -1,0 +1,214 @@
+"""Holding a subject to its contract: every check that was asked for, on every kind where it is of use."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from time import monotonic
+from typing import Any
+
+from .._support import UsageError
+from ..launch import HandlerTarget, Kind, Unavailable
+from ._case import Case, describe_record
+from ._conversation import Conversation
+from ._promises import Promises
+from ._registry import CheckInfo, NotApplicable, NotPromised
+from ._report import Finding, Result
+from ._subject import Bench, Profile
+
+__all__ = ("IN_MEMORY", "Contract", "Rehearsal", "prepared", "rehearsed")
+
+IN_MEMORY = "in memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What came of holding the conversations plainly, in memory.
+
+    Attributes:
+        conversations: Those that went as expected, with their replies.
+        findings: What did not.
+        late: Numbers of conversations whose replies came only when the client had finished sending.
+        impossible: Why the handler cannot be held conversations with in memory.
+    """
+
+    conversations: tuple[Conversation, ...]
+    findings: tuple[Finding, ...] = ()
+    late: tuple[int, ...] = ()
+    impossible: str = ""
+
+
+def rehearsed(bench: Bench, conversations: Sequence[Conversation], promises: Promises) -> Rehearsal:
+    """Hold every conversation as it is meant, one after the other."""
+    held: list[Conversation] = []
+    findings: list[Finding] = []
+    late: list[int] = []
+    plans = [conversation.plan() for conversation in conversations]
+    if promises.stateful and plans:
+        # One and the same process, or what one has stored is not there for the next.
+        records = bench.rehearse([replace(plans[0], after=tuple(plans[1:]))])
+        records = [records[0], *records[0].after]
+    else:
+        records = bench.rehearse(plans)
+    for conversation, record in zip(conversations, records, strict=False):
+        known = conversation.held(record)
+        if record.outcome in ("hung", "died"):
+            return Rehearsal((), impossible=f"in memory, {describe_record(record)}")
+        if not known.agrees(record.received, any_order=bool(promises.any_order)):
+            findings.append(_plain_finding(conversation, record.received, describe_record(record)))
+            continue
+        if not _in_time(known):
+            late.append(conversation.number)
+            known = known.late(record.received)
+        if record.failure is not None and not record.failure.mild:
+            known = replace(known, raised=(record.failure.type_name,))
+        held.append(known)
+    return Rehearsal(tuple(held), tuple(findings), tuple(late))
+
+
+def _in_time(conversation: Conversation) -> bool:
+    return all(
+        exchange.answered_by(reply)
+        for exchange, reply in zip(conversation.exchanges, conversation.replies, strict=True)
+    )
+
+
+def _plain_finding(conversation: Conversation, received: bytes, what: str) -> Finding:
+    line = conversation.exchanges[0].line if conversation.exchanges else 0
+    details = f"sent {conversation.sent!r}\ncame {received!r}"
+    return Finding(conversation.number, line, what or "the answer is not what was expected", details)
+
+
+@dataclass
+class Contract:
+    """A subject with all that is to be checked of it.
+
+    Attributes:
+        target: The subject, as a target of `launch`.
+        conversations: What is held with it.
+        promises: What it promises.
+        kinds: On which kinds.
+        checks: Which checks.
+        exclude: Names of checks that are not wanted, each with the reason.
+        profile: "quick" or "full".
+        seed: What repeats random choices.
+        timeout: Seconds that clients of live servers wait.
+        unrehearsed: Why nothing can be done in memory, if that is so.
+    """
+
+    target: Any
+    conversations: tuple[Conversation, ...]
+    promises: Promises
+    kinds: Sequence[Kind]
+    checks: Sequence[CheckInfo]
+    exclude: Mapping[str, str] = field(default_factory=dict)
+    profile: Profile = "quick"
+    seed: int = 0
+    timeout: float = 5.0
+    unrehearsed: str = "only request handlers can be called in memory"
+
+    @property
+    def can_be_rehearsed(self) -> bool:
+        """Whether the subject is a request handler that can be called without a server: not one of a selector server."""
+        if not isinstance(self.target, HandlerTarget):
+            return False
+        return not any(
+            base.__name__.startswith("Selector") for base in getattr(self.target.handler, "__mro__", ())
+        )
+
+    def run(self, bench: Bench | None, failed: Mapping[str, str]) -> Iterator[Result]:
+        """Do every check.
+
+        Args:
+            bench: Where conversations in memory are held; None if the subject is no handler that can be called.
+            failed: Kinds, by name, on which the conversations do not go as expected, each with what was found there.
+        """
+        for info in self.checks:
+            if info.name in self.exclude:
+                yield self._result(info, IN_MEMORY, "excluded", self.exclude[info.name])
+            elif missing := self.promises.missing(info.needs):
+                yield self._result(
+                    info, IN_MEMORY, "not promised", f"it does not promise {', '.join(missing)}"
+                )
+            elif denied := [name for name in info.unless if getattr(self.promises, name)]:
+                yield self._result(info, IN_MEMORY, "not applicable", info.unless[denied[0]])
+            else:
+                yield from self._on_kinds(info, bench, failed)
+
+    def _on_kinds(self, info: CheckInfo, bench: Bench | None, failed: Mapping[str, str]) -> Iterator[Result]:
+        kinds = [kind for kind in self.kinds if kind.transport == info.transport]
+        kinds = [kind for kind in kinds if info.kinds is None or info.kinds(kind)]
+        if not kinds:
+            return
+        if info.technique == "in memory":
+            if bench is None:
+                yield self._result(
+                    info, IN_MEMORY, "skipped", "only request handlers can be called in memory"
+                )
+                return
+            kinds = sorted(kinds, key=lambda kind: kind.local)[
+                :1
+            ]  # in memory, kinds differ only in the client's address
+        for kind in kinds:
+            where = IN_MEMORY if info.technique == "in memory" else str(kind)
+            if str(kind) in failed and info.technique != "in memory":
+                yield self._result(info, where, "skipped", failed[str(kind)])
+            elif kind.reason is not None:
+                yield self._result(info, where, "skipped", kind.reason)
+            else:
+                yield self.check(info, kind, where, bench)
+
+    def check(self, info: CheckInfo, kind: Kind, where: str, bench: Bench | None) -> Result:
+        """Do one check on one kind. It ends, whatever the subject does; if it is servertest that fails, it says so."""
+        case = Case(
+            info.name,
+            kind,
+            self.target,
+            self.promises,
+            self.conversations,
+            self.profile,
+            self.seed,
+            bench,
+            self.timeout,
+            where,
+        )
+        began = monotonic()
+        try:
+            violations = tuple(info.function(case))
+        except NotApplicable as reason:
+            return self._result(info, where, "not applicable", str(reason))
+        except NotPromised as reason:
+            return self._result(info, where, "not promised", str(reason))
+        except Unavailable as reason:
+            return self._result(info, where, "skipped", str(reason))
+        except Exception:  # noqa: BLE001 - reported as what it is: ours, not the subject's
+            return Result(
+                info.name, info.family, where, "broke", (), traceback.format_exc(), monotonic() - began
+            )
+        verdict = "violated" if violations else "passed"
+        return Result(info.name, info.family, where, verdict, violations, "", monotonic() - began)  # type: ignore[arg-type]
+
+    def _result(self, info: CheckInfo, where: str, verdict: Any, reason: str) -> Result:
+        return Result(info.name, info.family, where, verdict, (), reason)
+
+
+def prepared(
+    contract: Contract, bench: Bench | None
+) -> tuple[Contract, Bench | None, tuple[Finding, ...], tuple[int, ...]]:
+    """Hold the conversations plainly in memory, if that can be done.
+
+    Returns:
+        The contract, knowing what was answered; the bench, if it is of use; what did not go as expected; and the numbers of conversations whose
+        replies came late, which say nothing on a live server before a time-out.
+    """
+    streams = tuple(one for one in contract.conversations if one.transport == "stream")
+    if bench is None or not streams:
+        return contract, bench, (), ()
+    try:
+        rehearsal = rehearsed(bench, streams, contract.promises)
+    except UsageError as error:
+        return replace(contract, unrehearsed=str(error)), None, (), ()
+    if rehearsal.impossible:
+        return replace(contract, unrehearsed=rehearsal.impossible), None, (), ()
+    return replace(contract, conversations=rehearsal.conversations), bench, rehearsal.findings, rehearsal.late
