@@ -1,0 +1,85 @@
+"""What several checks have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from .._case import Case
+from .._conversation import Conversation
+from .._plan import Plan, Record
+from .._registry import NotApplicable
+from .._violation import Violation
+
+__all__ = ("Found", "conforms", "repeated", "shortest", "wrongs")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A plan that showed something."""
+
+    plan: Plan
+    record: Record
+    what: str
+
+
+def shortest(case: Case, found: Iterable[Found], expected: bytes | None = None) -> Iterator[Violation]:
+    """One violation for all that was found in a conversation: the first of the shortest examples, and how many more there are."""
+    examples = list(found)
+    if examples:
+        best = min(examples, key=lambda one: (len(one.plan.sent), len(one.plan.pieces)))
+        yield case.violation(best.what, best.plan, best.record, expected=expected, also=len(examples) - 1)
+
+
+def wrongs(
+    case: Case,
+    conversation: Conversation,
+    plans: Iterable[Plan],
+    judge: Callable[[Plan, Record], str],
+    *,
+    limit: float = 2.0,
+    fresh: bool = False,
+) -> Iterator[Found]:
+    """Hold plans, and give those of which the judge has something to say."""
+    plans = list(plans)
+    for plan, record in zip(plans, case.play_all(plans, conversation, limit=limit, fresh=fresh), strict=True):
+        if what := judge(plan, record):
+            yield Found(plan, record, what)
+
+
+def conforms(case: Case, conversation: Conversation) -> Callable[[Plan, Record], str]:
+    """A judge that wants the conversation's replies, and a handler that ends in order."""
+
+    def judge(plan: Plan, record: Record) -> str:
+        if what := case.wrong(record):
+            return what
+        if case.agrees(conversation, record.received):
+            return ""
+        if conversation.answered.startswith(record.received):
+            return "replies are missing"
+        return "the replies are others than when each request comes whole"
+
+    return judge
+
+
+def repeated(case: Case, conversation: Conversation, times: int) -> Conversation:
+    """The conversation several times over on one connection, if that gives the same replies each time.
+
+    Raises:
+        NotApplicable: It does not: the server closes the connection, or remembers.
+    """
+    if conversation.server_closes or conversation.half_close or case.promises.last_closes:
+        raise NotApplicable("the server closes the connection at the end of the conversation")
+    if case.promises.banner or not all(exchange.sent for exchange in conversation.exchanges):
+        raise NotApplicable("the server speaks first, once in a connection")
+    longer = Conversation(
+        conversation.number,
+        conversation.exchanges * times,
+        replies=conversation.replies * times,
+        farewell=conversation.farewell,
+    )
+    record = case.play(longer.plan(), conversation)
+    held = longer.held(record)
+    if not held.agrees(record.received, any_order=bool(case.promises.any_order)):
+        raise NotApplicable("held a second time on the same connection, the conversation has other replies")
+    return held
