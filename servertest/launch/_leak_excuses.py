@@ -6,12 +6,11 @@ C library or the interpreter opens once and for all, workers that a pool made ea
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ._dump import Place, frames_by_thread, library_of, package_of, places_of
@@ -42,6 +41,7 @@ _own_fds: dict[int, str] = {}
 _own_pids: dict[int, int] = {}
 _own_raw_threads: set[int] = set()
 _own_loops: weakref.WeakSet[Any] = weakref.WeakSet()
+_excused: list[Callable[[], Any]] = []
 
 
 def register_own_thread(thread: threading.Thread) -> None:
@@ -82,15 +82,23 @@ def excuse(things: Iterable[Any]) -> None:
             _own_raw_threads.add(thing)
         elif hasattr(thing, "call_soon_threadsafe"):
             _own_loops.add(thing)
-            _excuse_descriptors(loop_descriptors(thing))
         else:
-            _excuse_descriptors([thing.fileno()])
+            _excused.append(_reference_to(thing))
 
 
-def _excuse_descriptors(numbers: Iterable[int]) -> None:
-    for number in numbers:
-        with contextlib.suppress(OSError):  # closed by now
-            register_own_fd(number)
+def _reference_to(thing: Any) -> Callable[[], Any]:
+    """A weak reference, so that what is dropped is closed; a strong one to what cannot have any, and is closed by its owner."""
+    try:
+        return weakref.ref(thing)
+    except TypeError:
+        return lambda: thing
+
+
+def _excused_descriptors() -> set[int]:
+    """Asked anew each time: when such a thing is closed, its number goes to another, which may look the same."""
+    _excused[:] = [ref for ref in _excused if (_fileno(ref()) or -1) >= 0]
+    numbers = {number for ref in _excused if (number := _fileno(ref())) is not None}
+    return numbers.union(*(loop_descriptors(loop) for loop in _own_loops if not loop.is_closed()))
 
 
 def unregister_own_raw_thread(ident: int) -> None:
@@ -104,7 +112,7 @@ def without_excused(news: News, before: Snapshot) -> News:
         return news
     frames = frames_by_thread()
     stacks = {ident: places_of(frame) for ident, frame in frames.items()}
-    own = set(_descriptors_in_use()) if news.descriptors else set()
+    own = {*_descriptors_in_use(), *_excused_descriptors()} if news.descriptors else set()
     return News(
         threads=[
             one for one in news.threads if not _thread_is_fine(one, stacks.get(one.ident or 0, []), before)

@@ -138,7 +138,9 @@ class Waker:
         self._wakers: list[None] = []
 
     def fileno(self) -> int:
-        """The descriptor to watch."""
+        """The descriptor to watch, -1 once it is closed."""
+        if self._closed:
+            return -1
         return self._reader if isinstance(self._reader, int) else int(self._reader.fileno())
 
     def wake(self) -> None:

@@ -8,20 +8,24 @@ import logging
 import logging.handlers
 import multiprocessing.resource_tracker
 import os
+import select
 import socket
 import subprocess
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from servertest.launch import _leak_excuses
 from servertest.launch._dump import frames_by_thread
 from servertest.launch._kernel import SocketFacts
+from servertest.launch._leak_excuses import excuse
 from servertest.launch._leaks import (
     Snapshot,
     compare,
@@ -32,6 +36,8 @@ from servertest.launch._leaks import (
     unregister_own_pid,
     wait_clean,
 )
+from servertest.servers._loop import Waker
+from servertest.servers._selector_epoll import EpollSelector
 
 SHORT = 0.03
 
@@ -341,3 +347,36 @@ def test_zombie_of_a_dropped_popen(before: Snapshot) -> None:
     subprocess.run(["true"], check=True)
     with pytest.raises(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
+
+
+@pytest.mark.parametrize("make", [EpollSelector, Waker])
+def test_what_was_told_of_is_excused_until_it_is_closed(make: Callable[[], Any], before: Snapshot) -> None:
+    thing = make()
+    number = thing.fileno()
+    excuse([thing])
+    assert wait_clean(before) == []
+    thing.close()
+    # Its number goes to the next one, and nothing in the system tells the two apart.
+    with select.epoll() as another:
+        assert another.fileno() == number
+        assert [leak.kind for leak in wait_clean(before)] == ["epoll"]
+
+
+def test_what_was_told_of_is_not_kept_open(before: Snapshot) -> None:
+    left, right = socket.socketpair()
+    excuse([left, right])
+    right.close()
+    assert wait_clean(before) == []
+    dropped = weakref.ref(left)
+    with pytest.warns(ResourceWarning):
+        del left
+    assert dropped() is None
+
+
+def test_an_event_loop_that_was_told_of(before: Snapshot) -> None:
+    loop = asyncio.new_event_loop()
+    excuse([loop])
+    assert wait_clean(before) == []
+    loop.close()
+    with select.epoll():
+        assert [leak.kind for leak in wait_clean(before)] == ["epoll"]
