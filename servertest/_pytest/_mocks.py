@@ -1,15 +1,16 @@
-"""The fixtures `mock_server` and `make_mock_server`, and what a failing test shows of them."""
+"""The fixtures `mock_server`, `make_mock_server` and `recorded_server`, and what a failing test shows of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from .._support import HandlerFailed, StillRunning
 from ..launch import Kind
-from ..mocks import MockFailed, MockServer
+from ..mocks import Extending, MockFailed, MockServer, Recording, RecordMode, recorded
 
-__all__ = ("MakeMockServer", "mock_sections")
+__all__ = ("MakeMockServer", "RecordedServers", "mock_sections")
 
 #: A failing test shows its own line, not ours.
 __tracebackhide__ = True
@@ -54,6 +55,60 @@ class MakeMockServer:
                 if not failed:
                     complaints.append(str(failure))
             except (HandlerFailed, StillRunning) as failure:
+                complaints.append(str(failure))
+        return "\n\n".join(complaints)
+
+
+class RecordedServers:
+    """Servers that answer from files, or are recorded; see `servertest.mocks.recorded`.
+
+    Attributes:
+        mode: "none", "once", "new" or "all".
+    """
+
+    def __init__(self, directory: Path, mode: RecordMode, note: Callable[[MockServer], object]) -> None:
+        self.mode = mode
+        self._directory = directory
+        self._note = note
+        self._made: list[MockServer | Recording | Extending] = []
+
+    def __call__(
+        self, file: str | Path, upstream: Any = None, **options: Any
+    ) -> MockServer | Recording | Extending:
+        """One server.
+
+        Args:
+            file: The recording; a relative path begins at the test's directory.
+            upstream: The real server, its address, or a function that returns either and is called only to record.
+            options: As for `servertest.mocks.recorded`: match, timing, repeat, framing, scrub, tls, ...
+        """
+        server = recorded(self._directory / file, upstream, mode=options.pop("mode", self.mode), **options)
+        self._made.append(server)
+        mock = server.mock if isinstance(server, Extending) else server
+        if isinstance(mock, MockServer):
+            self._note(mock)
+        return server
+
+    def close(self, *, failed: bool = False) -> str:
+        """Stop all of them; what was recorded in a test that failed is not written.
+
+        Args:
+            failed: Whether the test has failed already.
+
+        Returns:
+            What went wrong. Nothing if all is well.
+        """
+        complaints = []
+        for server in reversed(self._made):
+            try:
+                if isinstance(server, MockServer):
+                    server.stop()
+                else:
+                    server.stop(write=not failed)
+            except MockFailed as failure:
+                if not failed:
+                    complaints.append(str(failure))
+            except (HandlerFailed, StillRunning, OSError) as failure:
                 complaints.append(str(failure))
         return "\n\n".join(complaints)
 

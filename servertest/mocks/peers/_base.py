@@ -29,7 +29,8 @@ class Peer(BaseRequestHandler):
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        _peers.setdefault(re.sub(r"(?<=[a-z])(?=[A-Z])", "-", cls.__name__).lower(), cls)
+        if cls.__module__.startswith(f"{__package__}."):
+            _peers[re.sub(r"(?<=[a-z])(?=[A-Z])", "-", cls.__name__).lower()] = cls
 
     def handle(self) -> None:
         """Serve a connection, or answer a datagram."""
