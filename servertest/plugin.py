@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from ._pytest import Guard, Serve
-    from ._pytest._mocks import MakeMockServer
+    from ._pytest._mocks import MakeMockServer, RecordedServers
     from .launch import Running
     from .mocks import MockServer
 
@@ -23,11 +23,14 @@ __all__ = ()
 OPT_SEED = "--servertest-seed"
 OPT_SERVE = "--servertest-serve"
 OPT_LEAKS = "--servertest-leaks"
+OPT_RECORD = "--servertest-record"
 OPT_STOP = "--servertest-stop-timeout"
+INI_RECORD = "servertest_record"
 INI_LEAKS = "servertest_leaks"
 INI_STOP = "servertest_stop_timeout"
 
 _LEAKS = ("used", "all", "off")
+_RECORD = ("none", "once", "new", "all")
 
 _seed_key = pytest.StashKey[int]()
 _servers_key = pytest.StashKey["list[Running]"]()
@@ -59,6 +62,7 @@ _OURS = frozenset(
         "client_context",
         "make_mock_server",
         "mock_server",
+        "recorded_server",
         "make_refused_address",
         "refused_address",
         "served",
@@ -90,12 +94,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="which tests are watched for what they leave behind: those that use servertest (used, the default), all, or none (off)",
     )
     group.addoption(
+        OPT_RECORD,
+        choices=_RECORD,
+        help="what `recorded_server` writes down: nothing (none), servers of which there is no recording yet (once, the default), "
+        "connections that a recording does not have, too (new), everything anew (all)",
+    )
+    group.addoption(
         OPT_STOP,
         type=_seconds,
         metavar="SECONDS",
         help="how long stopping a server may take before it is forced and the test fails (default: 10)",
     )
     parser.addini(INI_LEAKS, f"the default of {OPT_LEAKS}", default="used")
+    parser.addini(INI_RECORD, f"the default of {OPT_RECORD}", default="once")
     parser.addini(INI_STOP, f"the default of {OPT_STOP}", default="10")
 
 
@@ -137,6 +148,7 @@ def pytest_configure(config: pytest.Config) -> None:
         chosen = random.SystemRandom().randrange(2**32)
     config.stash[_seed_key] = chosen
     _leak_mode(config)
+    _record_mode(config)
     _stop_timeout(config)
 
 
@@ -168,6 +180,13 @@ def _leak_mode(config: pytest.Config) -> str:
     mode = str(config.getoption(OPT_LEAKS) or config.getini(INI_LEAKS))
     if mode not in _LEAKS:
         raise pytest.UsageError(f"{INI_LEAKS} is one of {', '.join(_LEAKS)}, not {mode!r}")
+    return mode
+
+
+def _record_mode(config: pytest.Config) -> Any:
+    mode = str(config.getoption(OPT_RECORD) or config.getini(INI_RECORD))
+    if mode not in _RECORD:
+        raise pytest.UsageError(f"{INI_RECORD} is one of {', '.join(_RECORD)}, not {mode!r}")
     return mode
 
 
@@ -401,6 +420,25 @@ def mock_server(request: pytest.FixtureRequest, make_mock_server: MakeMockServer
     """
     marker = request.node.get_closest_marker("servertest_mock")
     return make_mock_server(*marker.args, **marker.kwargs) if marker is not None else make_mock_server()
+
+
+@pytest.fixture
+def recorded_server(request: pytest.FixtureRequest) -> Iterator[RecordedServers]:
+    """Servers that answer from a file beside the test, and are recorded from the real ones when there is none.
+
+    What is recorded and when is said by --servertest-record.
+    """
+    from ._pytest._mocks import RecordedServers
+
+    node = request.node
+    servers = RecordedServers(
+        request.path.parent,
+        _record_mode(request.config),
+        lambda mock: node.stash.setdefault(_mocks_key, []).append(mock),
+    )
+    yield servers
+    if message := servers.close(failed=node.stash.get(_failed_key, False)):
+        pytest.fail(message, pytrace=False)
 
 
 @pytest.fixture(scope="session")
