@@ -240,7 +240,11 @@ class Instrument:
         return original(handler, work_and_report, *args)
 
     def _collect_children(self, original: Callable[..., None], *, blocking: bool = False) -> None:
-        self.report_ends(getattr(self.server, "active_children", None) or ())
+        children = tuple(getattr(self.server, "active_children", None) or ())
+        if blocking:
+            # Collected, a child can no longer be asked how it ended.
+            _await_ends(children)
+        self.report_ends(children)
         original(blocking=blocking)
 
     def expect_ends(self, pids: Iterable[int]) -> None:
@@ -309,6 +313,16 @@ def _ends(pids: Iterable[int]) -> Iterator[tuple[int, str]]:
             yield pid, f"was killed by {_signal_name(result.si_status)}"
         elif result.si_status not in _REPORTED:
             yield pid, f"exited with status {result.si_status}"
+
+
+def _await_ends(pids: Iterable[int]) -> None:
+    """Wait until these children have ended, without collecting them."""
+    if hasattr(os, "waitid"):
+        for pid in pids:
+            try:
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            except ChildProcessError:
+                pass  # somebody has collected it
 
 
 def _signal_name(number: int) -> str:
