@@ -1,0 +1,169 @@
+"""Mock servers and recordings as fixtures, and what a failing test shows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import servertest._pytest._mocks
+import servertest.mocks.peers
+import servertest.proxy
+
+#: What an inner run imports and pytester would take back.
+PRESENT = (servertest.mocks.peers, servertest.proxy, servertest._pytest._mocks)
+
+Run = Callable[..., pytest.RunResult]
+
+
+def test_a_client_that_does_what_the_script_says(run: Run) -> None:
+    result = run("""
+import smtplib
+
+def test_mail(mock_server):
+    mock_server.banner(b"220 ready\\r\\n")
+    mock_server.expect(b"helo me\\r\\n").reply(b"250 ok\\r\\n")
+    mock_server.expect(b"QUIT\\r\\n").reply(b"221 bye\\r\\n").close()
+    with smtplib.SMTP(*mock_server.address, timeout=5) as client:
+        client.helo("me")
+
+@pytest.mark.servertest_mock("udp")
+def test_datagrams(mock_server):
+    mock_server.expect(b"ping").reply(b"pong")
+    with mock_server.connect() as client:
+        client.send(b"ping")
+        assert client.receive() == b"pong"
+
+def test_several(make_mock_server):
+    one, two = make_mock_server(), make_mock_server("unix", tls=True)
+    one.banner(b"1").close()
+    two.banner(b"2").close()
+    for mock, text in ((one, b"1"), (two, b"2")):
+        with mock.connect() as client:
+            assert client.read_eof() == text
+    assert make_mock_server.servers == (one, two)
+
+def test_unused(mock_server):
+    pass
+""")
+    result.assert_outcomes(passed=4)
+
+
+def test_what_a_client_owes_fails_the_test_by_itself(run: Run) -> None:
+    result = run("""
+def test_it(mock_server):
+    mock_server.expect(b"QUIT\\r\\n").reply(b"221 bye\\r\\n").close()
+    with mock_server.connect() as client:
+        client.send_all(b"QUTI\\r\\n")
+        client.read_eof()
+""")
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "the mock server on 127.0.0.1:* (ThreadingTCPServer) did not get what its script expects:",
+            '*connection 1: "QUTI*" came, and step 1 expects "QUIT*"',
+            '*✗  1  expect "QUIT*"  test_what_a_client_owes_fails_the_test_by_itself.py:*',
+            '*· reply "221 bye*"',
+            "*byte 2",
+            "*what passed:",
+            '*"QUTI*" ──*▶│',
+        ]
+    )
+
+
+def test_a_test_that_has_failed_says_so_once(run: Run) -> None:
+    result = run("""
+def test_it(mock_server):
+    mock_server.expect(b"A").reply(b"a")
+    with mock_server.connect() as client:
+        client.send_all(b"B")
+        assert client.read_eof() == b"a"
+""")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*servertest mock server*", '*connection 1: "B" came, and step 1 expects "A"*']
+    )
+    result.stdout.no_fnmatch_line("*servertest transcript of*")
+
+
+def test_seeds_are_the_tests_own(run: Run) -> None:
+    source = """
+def test_it(mock_server):
+    mock_server.banner(b"").garbage(8)
+    mock_server.close()
+    with mock_server.connect() as client:
+        print("got", client.read_eof().hex())
+"""
+    first, second = (
+        [line for line in run(source, "-s", "--servertest-seed=7").outlines if line.startswith("got")]
+        for _ in range(2)
+    )
+    assert first == second
+
+
+def test_nonsense_in_the_marker(run: Run) -> None:
+    result = run("""
+@pytest.mark.servertest_mock("udp", frming=3)
+def test_it(mock_server):
+    pass
+""")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*did you mean framing=?*"])
+
+
+RECORDED = """
+from servertest.mocks.peers import KeyValueStore
+
+def test_store(recorded_server, serve):
+    server = recorded_server("store.wire", lambda: serve(KeyValueStore))
+    with server.connect() as client:
+        client.send_all(b"INCR a\\r\\n")
+        assert client.readline() == b":1\\r\\n"
+        {more}
+"""
+
+
+def test_a_recorded_server(run: Run, pytester: pytest.Pytester) -> None:
+    file = pytester.path / "store.wire"
+    failing = RECORDED.format(more="assert not 'what is recorded of a test that fails is not kept'")
+    run(failing).assert_outcomes(failed=1)
+    assert not file.exists()
+    run(RECORDED.format(more=""), "--servertest-record=none").assert_outcomes(failed=1)
+    run(RECORDED.format(more="")).assert_outcomes(passed=1)
+    text = file.read_text()
+    assert '> "INCR a\\r\\n"' in text
+
+    replayed = RECORDED.format(more="").replace("lambda: serve(KeyValueStore)", "None")
+    run(replayed, "--servertest-record=none").assert_outcomes(passed=1)
+    result = run(replayed.replace("INCR a", "INCR b"))
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*connection 1: *INCR b*came, and step 1 expects*", "*store.wire:*"])
+
+    more = RECORDED.format(
+        more="with server.connect() as other: other.send_all(b'PING\\r\\n'); other.readline()"
+    )
+    run(more, "--servertest-record=new").assert_outcomes(passed=1)
+    assert "PING" in file.read_text()
+    run(RECORDED.format(more=""), "--servertest-record=all").assert_outcomes(passed=1)
+    assert "PING" not in file.read_text()
+
+
+def test_a_mode_that_does_not_exist(run: Run) -> None:
+    result = run("def test_it(): pass", "-o", "servertest_record=never")
+    assert (
+        "servertest_record is one of none, once, new, all, not 'never'"
+        in result.stderr.str() + result.stdout.str()
+    )
+
+
+def test_the_plugin_imports_none_of_this(run: Run, tmp_path: Path) -> None:
+    result = run(
+        """
+import sys
+def test_it():
+    assert not [name for name in sys.modules if name.startswith(("servertest.mocks", "servertest.proxy", "servertest.faults"))]
+""",
+        subprocess=True,
+    )
+    result.assert_outcomes(passed=1)
