@@ -62,7 +62,8 @@ def start(
             direction=direction,
             transport=transport,
             opened=opened,
-            note=teller(note, connection, direction, name),
+            # Thousands of connections whose decisions nobody wants to know need not remember whom not to tell.
+            **({} if note is untold else {"note": teller(note, connection, direction, name)}),
         )
         if entry.trigger is None or entry.trigger.meets(site):
             stages.append((f"{stream}: {entry.fault!r} {entry.trigger!r}", partial(_make, entry, site)))

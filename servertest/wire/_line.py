@@ -180,9 +180,12 @@ class Line:
 
         A line that has finished may still have something to do: a fault can cut off a connection that is closed half.
         """
-        if self._over:
+        if self._ended is not None and self._ended is not FINISHED:
             return None
-        first = min((section.due for section in self._sections), default=inf)
+        first = inf
+        for section in self._sections:
+            if section.due < first:
+                first = section.due
         return None if first == inf else first
 
     def put(self, data: bytes, now: float) -> None:
@@ -290,7 +293,7 @@ class Line:
     def _advance(self, now: float) -> None:
         """Let everything happen that is due by now, in the order of the times at which it is due."""
         sections = self._sections
-        while sections and not self._over:
+        while sections and (self._ended is None or self._ended is FINISHED):
             first, position = inf, -1
             for index, section in enumerate(sections):
                 # Of two things due at once the one further on goes first, to make way.

@@ -72,6 +72,7 @@ class Course:
         sent: Bytes of plain text that the system has taken.
         late: The worst delay behind its own timetable.
         error: What failed.
+        slot, fd: Where a driver of many notes when it will come back, and the descriptor.
     """
 
     __slots__ = (
@@ -82,6 +83,7 @@ class Course:
         "connected",
         "ended",
         "error",
+        "fd",
         "first_byte",
         "how",
         "inbox",
@@ -90,6 +92,7 @@ class Course:
         "role",
         "sent",
         "session",
+        "slot",
         "sock",
         "wake_at",
     )
@@ -109,6 +112,8 @@ class Course:
         self.sent = 0
         self.late = 0.0
         self.error = ""
+        self.slot = 0
+        self.fd = -1
         self._pending: Sequence[Output] = ()
         self._readable = False
         self._eof = False

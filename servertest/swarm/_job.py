@@ -1,0 +1,97 @@
+"""What an engine is asked to do, as plain data that any process on any machine understands."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .._support import AddressError, family_of, format_address, parse_address
+from ._profile import Profile, profile
+
+if TYPE_CHECKING:
+    import ssl
+
+    from .._support import Address
+
+__all__ = ("Job",)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A profile, an address, and which of the clients are this engine's.
+
+    Attributes:
+        profile: Who comes.
+        address: Where the server is.
+        first: The first client of this engine; clients are numbered from 1.
+        step: From one of its clients to the next: 1 if it has all of them.
+        server_hostname: The name that TLS clients ask for.
+        certificate: PEM of a certificate and key with which clients identify themselves; or nothing.
+    """
+
+    profile: Profile
+    address: Address
+    first: int = 1
+    step: int = 1
+    server_hostname: str | None = None
+    certificate: str = ""
+
+    @property
+    def numbers(self) -> range:
+        """The numbers of this engine's clients."""
+        return range(self.first, self.profile.clients + 1, self.step)
+
+    def roles(self) -> Sequence[int]:
+        """For each of them the number of its part."""
+        return self.profile.roles()[self.first - 1 :: self.step]
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, as JSON has it."""
+        return {
+            "profile": self.profile.as_dict(),
+            "address": format_address(self.address),
+            "first": self.first,
+            "step": self.step,
+            "server_hostname": self.server_hostname,
+            "certificate": self.certificate,
+        }
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Job:
+        """What `as_dict` has written."""
+        values = dict(plain)
+        return cls(profile(values.pop("profile")), parse_address(values.pop("address")), **values)
+
+    def resolved(self) -> tuple[socket.AddressFamily, Address]:
+        """The family and the address to connect to.
+
+        Raises:
+            AddressError: The host is not known.
+        """
+        address = self.address
+        if not isinstance(address, tuple):
+            return family_of(address), address
+        kind = socket.SOCK_STREAM if self.profile.transport == "stream" else socket.SOCK_DGRAM
+        try:
+            family, _, _, _, place = socket.getaddrinfo(address[0], address[1], type=kind)[0]
+        except socket.gaierror as error:
+            raise AddressError(f"{format_address(address)} cannot be resolved: {error.strerror}") from error
+        return family, place
+
+    def context(self) -> ssl.SSLContext | None:
+        """How to speak TLS: with whoever is there."""
+        if not self.profile.tls:
+            return None
+        import ssl
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        if self.certificate:
+            from ..tls._private import readable_path
+
+            with readable_path(self.certificate.encode()) as path:
+                context.load_cert_chain(path)
+        return context
