@@ -1,6 +1,6 @@
 """Test socket servers, and the clients that talk to them.
 
-What tests use most is reached from here and loaded when it is first asked for: `launch`, `Kind`, `kinds`, and the clients. The framework itself is
+What tests use most is reached from here and loaded when it is first asked for: `launch`, `Kind`, `kinds`, the clients, `faulty` and the proxy. The framework itself is
 `servertest.servers`. The pytest fixtures come with the plugin and need no import.
 """
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .clients import AsyncDatagramClient, AsyncStreamClient, DatagramClient, StreamClient
     from .contract import Report, check
     from .launch import Kind, Running, kinds, launch
+    from .proxy import Link, Proxy, link
     from .transcript import Exchange, Transcript, load_exchanges
     from .wire import change_faults, faulty
 
@@ -22,6 +23,8 @@ __all__ = (
     "DatagramClient",
     "Exchange",
     "Kind",
+    "Link",
+    "Proxy",
     "Report",
     "Running",
     "StreamClient",
@@ -31,6 +34,7 @@ __all__ = (
     "faulty",
     "kinds",
     "launch",
+    "link",
     "load_exchanges",
 )
 
@@ -40,6 +44,7 @@ _HOMES = {
     "clients": ("AsyncDatagramClient", "AsyncStreamClient", "DatagramClient", "StreamClient"),
     "contract": ("Report", "check"),
     "launch": ("Kind", "Running", "kinds", "launch"),
+    "proxy": ("Link", "Proxy", "link"),
     "transcript": ("Exchange", "Transcript", "load_exchanges"),
     "wire": ("change_faults", "faulty"),
 }

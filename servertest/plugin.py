@@ -15,16 +15,21 @@ if TYPE_CHECKING:
 
     from ._pytest import Guard, Serve
     from ._pytest._mocks import MakeMockServer, RecordedServers
+    from ._pytest._proxy import MakeLinks
+    from ._pytest._repeat import Ledger, Replay, Turns
     from .launch import Running
     from .mocks import MockServer
+    from .proxy import Link
 
 __all__ = ()
 
 OPT_SEED = "--servertest-seed"
+OPT_REPLAY = "--servertest-replay"
 OPT_SERVE = "--servertest-serve"
 OPT_LEAKS = "--servertest-leaks"
 OPT_RECORD = "--servertest-record"
 OPT_STOP = "--servertest-stop-timeout"
+INI_REPLAYS = "servertest_replays"
 INI_RECORD = "servertest_record"
 INI_LEAKS = "servertest_leaks"
 INI_STOP = "servertest_stop_timeout"
@@ -37,7 +42,10 @@ _servers_key = pytest.StashKey["list[Running]"]()
 _mocks_key = pytest.StashKey["list[MockServer]"]()
 _failed_key = pytest.StashKey[bool]()
 _guard_key = pytest.StashKey["Guard"]()
-_shared_key = pytest.StashKey["list[Running]"]()
+_shared_key = pytest.StashKey["list[Running | Link]"]()
+_ledger_key = pytest.StashKey["Ledger"]()
+_replay_key = pytest.StashKey["Replay"]()
+_broken_key = pytest.StashKey[bool]()
 _current_key = pytest.StashKey["pytest.Item"]()
 
 #: One factory fixture for each predefined server class, by its name. Written out, for the classes are not imported here.
@@ -53,6 +61,9 @@ _CLASS_FIXTURES = {
     if prefix != "Selector" or camel in ("TCP", "UnixStream")
 }
 
+#: What puts servers up for one test.
+_SERVING = (*_CLASS_FIXTURES, "serve", "make_mock_server")
+
 #: Tests that use one of these are watched by the leak guard.
 _OURS = frozenset(
     {
@@ -63,6 +74,9 @@ _OURS = frozenset(
         "make_mock_server",
         "mock_server",
         "recorded_server",
+        "proxied",
+        "proxied_client",
+        *(f"{scope}proxy" for scope in ("", "class_", "module_", "package_", "session_")),
         "make_refused_address",
         "refused_address",
         "served",
@@ -82,6 +96,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=_seed,
         metavar="N",
         help="the run's seed, as printed in the header of another run; by default a new one each time",
+    )
+    group.addoption(
+        OPT_REPLAY,
+        metavar="FILE",
+        help="repeat a failed test as it was: its report names the file. The same faults and seeds; and the first decision that differs, if one does",
     )
     group.addoption(
         OPT_SERVE,
@@ -104,6 +123,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=_seconds,
         metavar="SECONDS",
         help="how long stopping a server may take before it is forced and the test fails (default: 10)",
+    )
+    parser.addini(
+        INI_REPLAYS,
+        "the directory for what repeats failed tests; pytest's cache by default, or a temporary one",
+        default="",
     )
     parser.addini(INI_LEAKS, f"the default of {OPT_LEAKS}", default="used")
     parser.addini(INI_RECORD, f"the default of {OPT_RECORD}", default="once")
@@ -140,8 +164,14 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "servertest_mock(kind='tcp', **options): what the fixture `mock_server` is made of, as for servertest.mocks.MockServer",
     )
+    config.addinivalue_line(
+        "markers",
+        "servertest_proxy(faults, **options): what is between the server and the fixtures `proxied` and `proxied_client`",
+    )
     worker = getattr(config, "workerinput", None)  # of pytest-xdist: all workers have the seed of the run
     chosen = worker["servertest_seed"] if worker else config.getoption(OPT_SEED)
+    if (path := config.getoption(OPT_REPLAY)) is not None:
+        chosen = _load_replay(config, path, chosen)
     if chosen is None:
         import random
 
@@ -150,6 +180,24 @@ def pytest_configure(config: pytest.Config) -> None:
     _leak_mode(config)
     _record_mode(config)
     _stop_timeout(config)
+
+
+def _load_replay(config: pytest.Config, path: str, seed: int | None) -> int:
+    """The seed of the run that is to be repeated."""
+    from ._pytest._repeat import Replay, Replaying
+    from ._support import UsageError
+
+    try:
+        replay = Replay(config.invocation_params.dir / path)
+    except UsageError as error:
+        raise pytest.UsageError(f"{OPT_REPLAY}: {error}") from None
+    if seed not in (None, replay.seed):
+        raise pytest.UsageError(
+            f"{OPT_SEED}={seed} contradicts {OPT_REPLAY}: the run that is to be repeated had {replay.seed}"
+        )
+    config.stash[_replay_key] = replay
+    config.pluginmanager.register(Replaying(replay))
+    return replay.seed
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -171,9 +219,15 @@ def pytest_report_header(config: pytest.Config) -> str:
     """Say what repeats this run."""
     seed = config.stash[_seed_key]
     parts = [f"seed {seed} (again: {OPT_SEED}={seed})", f"leaks: {_leak_mode(config)}"]
+    if (replay := _replay(config)) is not None:
+        parts.append(f"replay of {replay.test}")
     if config.getoption(OPT_SERVE):
         parts.append("failed tests keep their servers up")
     return "servertest: " + ", ".join(parts)
+
+
+def _replay(config: pytest.Config) -> Replay | None:
+    return config.stash.get(_replay_key, None)
 
 
 def _leak_mode(config: pytest.Config) -> str:
@@ -239,7 +293,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
 def _complaints_of_shared(item: pytest.Item) -> str:
     """What servers of a wider scope have to complain of: at the end of the test in which it came up, not of the last one."""
     complaints = [
-        f"{complaint}\nThe server is of a wider scope than {item.name}, during which this came up."
+        f"{complaint}\nIt is of a wider scope than {item.name}, during which this came up."
         for running in item.config.stash.get(_shared_key, [])
         if (complaint := running.take_complaint())
     ]
@@ -275,6 +329,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     servers = item.stash.get(_servers_key, [])
     mocks = item.stash.get(_mocks_key, [])
+    ledger = item.stash.get(_ledger_key, None)
+    if ledger is not None and ledger.drawn:
+        # Those of the example that is reported.
+        servers = [one for one in servers if any(one is thing for thing in ledger.things.values())]
     if report.failed and call.when == "call":
         item.stash[_failed_key] = True
     if report.failed and mocks:
@@ -286,12 +344,62 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
         mocked = [mock.running for mock in mocks]  # these show more of themselves
         report.sections.extend(sections(running for running in servers if running not in mocked))
+    if ledger is not None:
+        _tell_how_to_repeat(item, report, ledger)
     keep = servers and call.when == "call" and item.config.getoption(OPT_SERVE)
     if keep and (report.failed or any(running.errors for running in servers)):
         from ._pytest import keep_serving
 
         keep_serving(item, servers)
     return report
+
+
+def _tell_how_to_repeat(item: pytest.Item, report: pytest.TestReport, ledger: Ledger) -> None:
+    """Show the links of a failed test, write down what repeats it, and say how; or how well it was repeated."""
+    if report.failed:
+        item.stash[_broken_key] = True
+        if links := _links_of(item, ledger):
+            from ._pytest._proxy import link_sections
+
+            report.sections.extend(link_sections(links))
+    over = report.when == "teardown"
+    replay = _replay(item.config)
+    if replay is not None:
+        if over:
+            outcome = "failed again" if item.stash.get(_broken_key, False) else "passed this time"
+            text = f"{item.nodeid} {outcome}: {replay.compare(ledger)}"
+            report.user_properties.append(("servertest_replay", text))
+    elif (report.failed or (over and item.stash.get(_broken_key, False))) and ledger.histories():
+        text = _saved(item, ledger)
+        if report.failed:
+            report.sections.append(("servertest: to repeat this", text))
+    if over:
+        del item.stash[_ledger_key]
+
+
+def _links_of(item: pytest.Item, ledger: Ledger) -> list[Link]:
+    """The links of this test, the last five; and those of wider scopes."""
+    from .launch import Running
+
+    own = [thing for thing in ledger.things.values() if not isinstance(thing, Running)][-5:]
+    shared = [one for one in item.config.stash.get(_shared_key, []) if not isinstance(one, Running)]
+    return own + [one for one in shared if one.running and all(one is not mine for mine in own)]
+
+
+def _saved(item: pytest.Item, ledger: Ledger) -> str:
+    from ._pytest._repeat import again, replay_path, save
+
+    try:
+        path = replay_path(item.config, item.nodeid, str(item.config.getini(INI_REPLAYS)))
+        save(path, item.nodeid, item.config.stash[_seed_key], ledger)
+    except OSError as error:
+        return f"{OPT_SEED}={item.config.stash[_seed_key]} (no file could be written: {error})"
+    text = again(item.config, path, item)
+    if ledger.drawn:
+        text += (
+            "\nThe examples are Hypothesis' own: it repeats them from its database, or from @example(...)."
+        )
+    return text
 
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
@@ -329,21 +437,48 @@ def _serve(request: pytest.FixtureRequest, kind: str | None = None) -> Iterator[
         if wide:
             config.stash.setdefault(_shared_key, []).append(running)
 
-    def around() -> Any:
-        import contextlib
-
-        guard = _current_guard(config)
-        return contextlib.nullcontext() if guard is None else guard.adopting()
-
     wide = request.scope != "function"
     guarded = _current_guard(config) is not None or (wide and _leak_mode(config) != "off")
-    serve = Serve(_stop_timeout(config), note, around if wide else None, kind, leak_check=guarded)
+    serve = Serve(
+        _stop_timeout(config),
+        note,
+        _adopting(config) if wide else None,
+        kind,
+        leak_check=guarded,
+        turns=_turns(request),
+    )
     yield serve
     shared = config.stash.get(_shared_key, [])
     shared[:] = [running for running in shared if running not in serve.servers]
     if message := serve.close():
         # Without a traceback of ours: the handler's own is in the message.
         pytest.fail(message, pytrace=False)
+
+
+def _adopting(config: pytest.Config) -> Callable[[], Any]:
+    """Around what a fixture of a wider scope takes while a test runs."""
+
+    def around() -> Any:
+        import contextlib
+
+        guard = _current_guard(config)
+        return contextlib.nullcontext() if guard is None else guard.adopting()
+
+    return around
+
+
+def _turns(request: pytest.FixtureRequest) -> Turns:
+    """The seeds of what a fixture makes."""
+    from ._pytest._repeat import Ledger, Turns
+
+    config = request.config
+
+    def ledger() -> Ledger | None:
+        item = config.stash.get(_current_key, None)
+        return None if item is None else item.stash.setdefault(_ledger_key, Ledger())
+
+    seed = _seed_of(request.node)
+    return Turns(str(request.fixturename), seed, ledger, _replay(config))
 
 
 def _serve_fixture(scope: Any, name: str) -> Callable[..., Any]:
@@ -383,7 +518,8 @@ def served(request: pytest.FixtureRequest, serve: Serve) -> Running:
     marker = request.node.get_closest_marker("servertest_serve")
     if marker is None:
         raise pytest.UsageError(
-            "the fixture `served` needs to know what to put up: @pytest.mark.servertest_serve(Handler)"
+            "the fixture `served` needs to know what to put up: @pytest.mark.servertest_serve(Handler, 'ThreadingTCPServer') "
+            "(pytest takes a class alone for what is to be marked: then it is servertest_serve.with_args(Handler))"
         )
     return serve(*marker.args, **marker.kwargs)
 
@@ -392,6 +528,69 @@ def served(request: pytest.FixtureRequest, serve: Serve) -> Running:
 def served_client(served: Running) -> Iterator[Any]:
     """A client that is connected to the server of the fixture `served`."""
     with served.connect() as client:
+        yield client
+
+
+def _proxy(request: pytest.FixtureRequest) -> Iterator[MakeLinks]:
+    import contextlib
+
+    from ._pytest._proxy import MakeLinks
+
+    config = request.config
+    wide = request.scope != "function"
+    for name in request.fixturenames:
+        # Links end before the servers that they lead to, in whatever order a test names the fixtures.
+        if not wide and name in _SERVING:
+            request.getfixturevalue(name)
+    shared = config.stash.setdefault(_shared_key, [])
+    make = MakeLinks(
+        _stop_timeout(config),
+        _turns(request),
+        shared.append if wide else lambda made: None,
+        _adopting(config) if wide else contextlib.nullcontext,
+    )
+    yield make
+    shared[:] = [one for one in shared if one not in make.links]
+    if message := make.close():
+        pytest.fail(message, pytrace=False)
+
+
+def _proxy_fixture(scope: Any, name: str) -> Callable[..., Any]:
+    @pytest.fixture(scope=scope, name=name)
+    def proxy(request: pytest.FixtureRequest) -> Iterator[MakeLinks]:
+        yield from _proxy(request)
+
+    proxy.__doc__ = (
+        f"Put faults between clients and a server, for the {scope} that uses this: proxy(server, Latency(0.05) | Slicer(3)). "
+        "The server is one that was put up, a mock server, or an address."
+    )
+    return proxy
+
+
+proxy = _proxy_fixture("function", "proxy")
+class_proxy = _proxy_fixture("class", "class_proxy")
+module_proxy = _proxy_fixture("module", "module_proxy")
+package_proxy = _proxy_fixture("package", "package_proxy")
+session_proxy = _proxy_fixture("session", "session_proxy")
+
+
+@pytest.fixture
+def proxied(request: pytest.FixtureRequest, proxy: MakeLinks) -> Link:
+    """A link to the server of the fixture `served` or `mock_server`: @pytest.mark.servertest_proxy(Latency(0.05))."""
+    behind = "served" if request.node.get_closest_marker("servertest_serve") else "mock_server"
+    if behind == "mock_server" and behind not in request.fixturenames:
+        raise pytest.UsageError(
+            "the fixture `proxied` needs a server behind it: @pytest.mark.servertest_serve(Handler, 'ThreadingTCPServer'), or the fixture `mock_server`"
+        )
+    marker = request.node.get_closest_marker("servertest_proxy")
+    upstream = request.getfixturevalue(behind)
+    return proxy(upstream, *marker.args, **marker.kwargs) if marker is not None else proxy(upstream)
+
+
+@pytest.fixture
+def proxied_client(proxied: Link) -> Iterator[Any]:
+    """A client that is connected to the link of the fixture `proxied`."""
+    with proxied.connect() as client:
         yield client
 
 

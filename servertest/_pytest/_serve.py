@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from ..launch import Kind
+    from ._repeat import Turns
 
 __all__ = ("Serve",)
 
@@ -34,12 +35,15 @@ class Serve:
         around: Callable[[], AbstractContextManager[object]] | None = None,
         kind: Kind | str | None = None,
         leak_check: bool = True,
+        turns: Turns | None = None,
     ) -> None:
         self._timeout = timeout
         self._note = note
         self._around = around
         self._kind = kind
         self._leak_check = leak_check
+        self._turns = turns
+        self._complaints: list[str] = []
         self._running: list[Running] = []
 
     @property
@@ -59,6 +63,11 @@ class Serve:
             options.setdefault("kind", self._kind)
         if not self._leak_check:
             options["options"] = {"leak_check": False, **(options.get("options") or {})}
+        turn = None if self._turns is None else self._turns.take(self._end)
+        if turn is not None:
+            faults, options["seed"] = turn.settle(options.pop("faults", None), options.get("seed"))
+            if faults is not None:
+                options["faults"] = faults
         if self._around is None:
             running = launch(target, *arguments, **options)
         else:
@@ -66,6 +75,8 @@ class Serve:
                 running = launch(target, *arguments, **options)
             running.around = self._around
         self._running.append(running)
+        if turn is not None:
+            turn.given_to(running)
         self._note(running)
         return running
 
@@ -134,15 +145,23 @@ class Serve:
         Returns:
             What went wrong: errors that were not claimed, servers that had to be forced. Nothing if all is well.
         """
-        complaints = []
         for running in reversed(self._running):
-            try:
-                running.stop()
-            except (HandlerFailed, StillRunning) as failure:
-                complaints.append(_with_cause(failure))
+            self._stop(running)
+        complaints, self._complaints = self._complaints, []
         if len(complaints) > 1:
             complaints.insert(0, f"{len(complaints)} servers of this test went wrong")
         return "\n\n".join(complaints)
+
+    def _stop(self, running: Running) -> None:
+        try:
+            running.stop()
+        except (HandlerFailed, StillRunning) as failure:
+            self._complaints.append(_with_cause(failure))
+
+    def _end(self, running: Running) -> None:
+        """An example of Hypothesis is over: there may be thousands."""
+        self._running.remove(running)
+        self._stop(running)
 
 
 def _with_cause(failure: Exception) -> str:

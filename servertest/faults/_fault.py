@@ -188,6 +188,9 @@ class Plan(_Composed):
 
     entries: tuple[Entry, ...] = ()
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "entries", tuple(self.entries))
+
     @classmethod
     def of(cls, *faults: Fault, direction: Direction | None = None) -> Plan:
         """A plan of these faults, all aimed alike."""

@@ -116,6 +116,7 @@ class Running:
         self._clients: list[Any] = []
         self._sweep_at = 16
         self._closed_clients: set[Any] = set()
+        self._cut_clients: set[Any] = set()
         self._running = False
         self._lock = threading.RLock()
         self._server_tls: ServerCredential | None = None
@@ -481,6 +482,7 @@ class Running:
 
     def _remember_faults(self, client: Any, settings: dict[str, Any]) -> None:
         if settings.get("faults") is not None:
+            self.expect_cut(client.local_address)
             from ..faults import History, plan
 
             who = f"client {settings['connection']}"
@@ -616,16 +618,17 @@ class Running:
                     error.traceback_text,
                 )
             )
-        if not self._comes_from_closing(error):
+        # A handler may merely have noticed that the stop had closed the client which the test left open.
+        if not self._lost(error, self._closed_clients):
             self._errors.add(error)
 
-    def _comes_from_closing(self, error: HandlerError) -> bool:
-        """Whether a handler merely noticed that the stop had closed the client which the test left open."""
-        if not self._closed_clients or not isinstance(error.exception, ConnectionError | EOFError):
+    def _lost(self, error: HandlerError, clients: set[Any]) -> bool:
+        """Whether a handler merely noticed that it had lost one of these clients."""
+        if not clients or not isinstance(error.exception, ConnectionError | EOFError):
             return False
         client = self._client_of(error.connection)
         # Unix clients mostly have no name.
-        return not isinstance(client, tuple) or client in self._closed_clients
+        return not isinstance(client, tuple) or client in clients
 
     def _client_of(self, connection: int) -> Any:
         known = [] if self._transcript is None else self._transcript.connections
@@ -633,7 +636,7 @@ class Running:
 
     def _raise_what_is_left(self) -> None:
         forced, self._forced = self._forced, []
-        errors = self._errors.clear()
+        errors = self._unexcused()
         failure = self._failure(errors) if errors else None
         if forced:
             self._excuse_what_was_told()
@@ -679,8 +682,18 @@ class Running:
 
     def take_complaint(self) -> str:
         """What the errors so far, which nobody has claimed, have to say; they are forgotten then. Nothing if there are none."""
-        errors = self._errors.clear()
+        errors = self._unexcused()
         return str(self._failure(errors)) if errors else ""
+
+    def expect_cut(self, address: Any) -> None:
+        """The connection from this address is meant to break: a fault between client and server works on it.
+
+        What a handler raises there because the connection is gone fails no test; `errors` has it all the same.
+        """
+        self._cut_clients.add(address)
+
+    def _unexcused(self) -> list[HandlerError]:
+        return [error for error in self._errors.clear() if not self._lost(error, self._cut_clients)]
 
     @property
     def output(self) -> str:

@@ -378,6 +378,7 @@ class Link:
         for record in list(self._live.values()):
             passage = record.passage
             if passage is not None:
+                self._excuse(record)
                 if reset:
                     passage.reset()
                 else:
@@ -469,11 +470,16 @@ class Link:
         self._close_gate()
         self._cut(reset=False)
 
-    def _raise_errors(self) -> None:
+    def take_complaint(self) -> str:
+        """What faults and triggers of one's own have raised so far; it is forgotten then. Nothing if there is nothing."""
         errors, self.errors = self.errors, []
-        if errors:
-            lines = [f"{type(error).__name__}: {error}" for error in errors]
-            raise HandlerFailed(f"a fault or a trigger of {self} raised: " + "; ".join(lines)) from errors[0]
+        lines = [f"{type(error).__name__}: {error}" for error in errors]
+        return f"a fault or a trigger of {self} raised: " + "; ".join(lines) if lines else ""
+
+    def _raise_errors(self) -> None:
+        first = self.errors[:1]
+        if complaint := self.take_complaint():
+            raise HandlerFailed(complaint) from first[0]
 
     def __enter__(self) -> Self:
         return self
@@ -503,9 +509,11 @@ class Link:
         """A client has got through to the server."""
         self._openings.discard(opening)
         record = opening.record
+        record.far = here = server.sock.getsockname()
         if self.upstream_transcript is not None:
-            here, there = server.sock.getsockname(), self.upstream
-            self.upstream_transcript.add(Connect(self.upstream_transcript.now(), record.number, here, there))
+            self.upstream_transcript.add(
+                Connect(self.upstream_transcript.now(), record.number, here, self.upstream)
+            )
         passage = RelayedConnection(
             self.relay,
             client,
@@ -518,7 +526,7 @@ class Link:
         )
         record.begin(passage)
         self._show(record)
-        self._carry(passage)
+        self._carry(passage, record)
 
     def opening_failed(self, opening: Opening, reason: str) -> None:
         """A client has not got through."""
@@ -543,13 +551,14 @@ class Link:
         )
         record.begin(peer)
         self._show(record)
-        self._carry(peer)
+        self._carry(peer, record)
         return peer
 
-    def _carry(self, passage: RelayedConnection | RelayedPeer) -> None:
+    def _carry(self, passage: RelayedConnection | RelayedPeer, record: LinkConnection) -> None:
         try:
             self.relay.carry(passage, self._standing.groups)
         except Exception as error:  # noqa: BLE001 - a trigger's own function: for `stop`, not for others' connections
+            self._excuse(record)
             self.failed(error)
 
     def upstream_socket(self) -> socket.socket:
@@ -598,13 +607,30 @@ class Link:
         self.trace.add(decision)
         record = self._live.get(decision.connection)
         if record is not None:
+            if record.hit is None:
+                self._excuse(record)
             record.count(decision.fault)
         self._show(decision)
         self.note(decision.connection, f"{decision.fault}, {decision.direction}: {decision.what}")
 
+    def _excuse(self, record: LinkConnection) -> None:
+        """The server is not to blame for what becomes of this connection."""
+        expect_cut = getattr(self.settings.server, "expect_cut", None)
+        if expect_cut is not None and record.far is not None:
+            expect_cut(record.far)
+
+    def expect_cut(self, address: Any) -> None:
+        """The connection from this address is meant to break: see `Running.expect_cut`. For links that lead here."""
+        with self._lock:
+            found = [record for record in self._live.values() if record.client == address]
+        for record in found:
+            self._excuse(record)
+
     def _passage_ended(self, passage: RelayedConnection | RelayedPeer) -> None:
         record = self._live.get(passage.number)
         if passage.error is not None:
+            if record is not None:
+                self._excuse(record)
             self.failed(passage.error)
         if isinstance(passage, RelayedPeer) and isinstance(self._gate, DatagramGate):
             self._gate.forget(passage)

@@ -31,13 +31,25 @@ class LinkConnection:
         reason: Why there is no connection to the server; "" if there is, or was, one.
     """
 
-    __slots__ = ("_ended", "_passed", "_state", "client", "hit", "number", "opened", "passage", "reason")
+    __slots__ = (
+        "_ended",
+        "_passed",
+        "_state",
+        "client",
+        "far",
+        "hit",
+        "number",
+        "opened",
+        "passage",
+        "reason",
+    )
 
     def __init__(self, number: int, client: Any, opened: float) -> None:
         self.number = number
         self.client = client
         self.opened = opened
         self.reason = ""
+        self.far: Any = None  # our own address towards the server
         self.hit: Counter[str] | None = None
         self.passage: RelayedConnection | RelayedPeer | None = None
         self._state: State = "connecting"

@@ -8,11 +8,23 @@ import pytest
 import trustme
 
 import servertest._pytest
+import servertest._pytest._mocks
+import servertest._pytest._proxy
+import servertest._pytest._repeat
 import servertest._support._wire_data
+import servertest.faults.strategies
 import servertest.tls
 
 #: pytester takes back what an inner run has imported, and some modules cannot be imported twice: so they are all here before.
-PRESENT = (trustme, servertest.tls, servertest._pytest, servertest._support._wire_data)
+PRESENT = (
+    trustme,
+    servertest.tls,
+    servertest.faults.strategies,
+    servertest._pytest._mocks,
+    servertest._pytest._proxy,
+    servertest._pytest._repeat,
+    servertest._support._wire_data,
+)
 
 HANDLERS = """
 import pytest

@@ -113,7 +113,7 @@ def test_served(served, served_client):
 def test_served_without_a_marker_says_what_is_missing(run: Run) -> None:
     result = run("def test_served(served): pass")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*@pytest.mark.servertest_serve(Handler)*"])
+    result.stdout.fnmatch_lines(["*@pytest.mark.servertest_serve(Handler, 'ThreadingTCPServer')*"])
 
 
 @pytest.mark.parametrize("scope", ["class", "module", "package", "session"])
