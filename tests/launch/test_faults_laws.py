@@ -53,9 +53,17 @@ class Passed:
         faults = Plan() if self.place == "client" else aimed(self.fault)
         attributes = {"upstream": self.up, "told": self.told}
         self.running: Running = launch(Talk, faults=faults, seed=SEED, attributes=attributes)
-        options = {"faults": aimed(self.fault), "seed": SEED} if self.place == "client" else {}
-        self.client = self.running.connect(timeout=LIMIT, **options)
+        options: dict[str, Any] = (
+            {"faults": aimed(self.fault), "seed": SEED} if self.place == "client" else {}
+        )
+        self.client: Any = None
         self.thread = threading.Thread(target=self.talk, daemon=True)
+        try:
+            self.client = self.running.connect(timeout=LIMIT, **options)
+        except ConnectionError:
+            if not self.up:
+                self.told(b"", "rst")  # it was cut off before connect() had come back
+            self.thread = threading.Thread()
         self.thread.start()
 
     def talk(self) -> None:
@@ -93,7 +101,8 @@ class Passed:
     def close(self) -> None:
         self.heal()
         self.done.wait(LIMIT)
-        self.client.close()
+        if self.client is not None:
+            self.client.close()
         self.running.errors.clear()
         self.running.stop()
         self.thread.join(LIMIT)
@@ -102,14 +111,15 @@ class Passed:
 @pytest.fixture(scope="module")
 def passed() -> Iterator[dict[tuple[str, str], Passed]]:
     """All of them at once: what takes its time takes it together."""
-    made = {
-        (kind.name, place): Passed(kind.example(), place)
-        for kind in ON_STREAMS
-        for place in ("server", "client")
-    }
-    yield made
-    for one in made.values():
-        one.close()
+    made: dict[tuple[str, str], Passed] = {}
+    try:
+        for kind in ON_STREAMS:
+            for place in ("server", "client"):
+                made[kind.name, place] = Passed(kind.example(), place)
+        yield made
+    finally:
+        for one in made.values():
+            one.close()
 
 
 @pytest.mark.parametrize("place", ["server", "client"])
