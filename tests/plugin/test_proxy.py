@@ -245,10 +245,12 @@ def test_for_anything_else_it_is(serve, proxy):
         client.read_eof()
 
 def test_without_a_fault_it_is(serve, proxy):
-    with proxy(serve(Upper)).connect() as client:
+    server = serve(Upper)
+    with proxy(server).connect() as client:
         client.send_all(b"hi\\n")
         assert client.readline() == b"HI\\n"
         client.reset()
+    server.transcript.wait_idle()
 """
     )
     result.assert_outcomes(passed=8, errors=2)
