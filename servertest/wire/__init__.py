@@ -5,7 +5,7 @@ from ._observed import *
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._faulty import change_faults, faulty
+    from ._faulty import *
 
 __all__ = (
     "ObservedDatagramSocket",

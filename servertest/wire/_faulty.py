@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..faults import Decision, Faults, Plan
     from ..transcript import Side
 
-__all__ = ("FaultyListening", "change_faults", "faulty", "listening_behind")
+__all__ = ("change_faults", "faulty")
 
 if TYPE_CHECKING:
     _Mixin = socket.socket

@@ -45,7 +45,7 @@ from servertest.launch._command_target import CommandTarget
 from servertest.wire._faulty_keeper import keeper
 from tests.launch._handlers import DatagramUpper, Upper, echo, handler_for
 
-EVERY_KIND = [kind for kind in kinds() if kind.concurrency != "selector"]
+EVERY_KIND = [*kinds(), *kinds(concurrency="selector", tls=(False, True))]
 TLS = [
     "ThreadingTCPServer+tls",
     "ForkingTCPServer+tls",
@@ -53,6 +53,12 @@ TLS = [
     "TCPServer+tls+process",
 ]
 HOSTS = ["ThreadingTCPServer", "ThreadingTCPServer+process", "ForkingUnixStreamServer", "PreForkTCPServer"]
+
+
+class SelectorUpper(servers.SelectorStreamRequestHandler):
+    async def handle(self) -> None:
+        while line := await self.rfile.readline():
+            await self.wfile.write(line.upper())
 
 
 async def upper(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -76,7 +82,8 @@ def delays(running: Running) -> set[tuple[str, int]]:
 
 @pytest.mark.parametrize("kind", EVERY_KIND, ids=str)
 def test_every_kind(kind: Kind) -> None:
-    with launch(handler_for(kind), kind=kind, faults=Latency(0.03), seed=5) as running:
+    handler = SelectorUpper if kind.concurrency == "selector" else handler_for(kind)
+    with launch(handler, kind=kind, faults=Latency(0.03), seed=5) as running:
         for _ in range(2):
             began = time.monotonic()
             echo(running)
@@ -449,6 +456,7 @@ def test_what_cannot_be_is_refused_with_the_reason() -> None:
     refused("forks no process", FailFork(), kind="PreForkTCPServer")
     refused(r"down\(\)", Refuse())
     refused("would stand still", FullBacklog(), upper)
+    refused("would stand still", FullBacklog(), SelectorUpper, kind="SelectorTCPServer")
     refused("put a proxy in front", Latency(1), CommandTarget(["server", "{port}"]))
     refused("put a proxy in front", Latency(1), FactoryTarget(lambda address: _StartStop()))
     assert not [thread for thread in threading.enumerate() if "faulty" in thread.name]
