@@ -74,6 +74,9 @@ class StoppableListener(socket.socket):
         self._handshake = handshake
         self._for_loop = for_loop
         self._faults = faults
+        if faults is not None:
+            faults.driver.listener = self
+            faults.driver.set_backlog()
         # Asked here: after the end there is nobody to ask.
         self.address = self.getsockname()
 

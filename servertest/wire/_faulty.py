@@ -165,6 +165,8 @@ def _refuse_unconnected(sock: socket.socket) -> None:
 
 def _refuse_what_needs_a_server(faults: Plan) -> None:
     for entry in faults:
+        if entry.fault.name == "refuse":
+            raise UsageError("Refuse: a socket that listens cannot refuse: close it, or put a proxy in front")
         if entry.fault.name in ("fail_thread_start", "fail_fork"):
             raise UsageError(
                 f"{type(entry.fault).__name__}: a socket starts no threads or processes: give it to the server"
@@ -179,4 +181,6 @@ def listening_behind(driver: FaultDriver, listener: socket.socket) -> socket.soc
         (FaultyListening, kind),
         {"__slots__": (), "__module__": __name__, "servertest_driver": driver},
     )
+    driver.listener = listener
+    driver.set_backlog()
     return listener

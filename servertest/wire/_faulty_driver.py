@@ -49,6 +49,7 @@ class FaultDriver:
         listening: What goes wrong where connections are accepted.
         forks: Whether children hold the sockets, so that closing one here says nothing.
         before_accept: Is called before each connection that is accepted, if it is set.
+        listener: The listener whose queue faults may shorten, if there is one.
         after_close: Is called when the listener was closed, if it is set.
 
     Raises:
@@ -71,6 +72,8 @@ class FaultDriver:
         self.tell: Callable[[Decision], None] = Trace() if tell is None else tell
         self.listening = CallFaults(0)
         self.forks = False
+        self.listener: socket.socket | None = None
+        self._short = False
         self.before_accept: Callable[[], object] | None = None
         self.after_close: Callable[[], object] | None = None
         self._next_number = next_number or itertools.count(1).__next__
@@ -147,6 +150,16 @@ class FaultDriver:
                 faults, seed=self.seed, transport=self.transport, opened=monotonic(), note=self.tell
             )
         self.listening.put(key, started)
+        self.set_backlog()
+
+    def set_backlog(self) -> None:
+        """Make the listener's queue as long as its faults let it be."""
+        listener = self.listener
+        limits = [one.limit for one in self.listening.verdicts("listen") if one.limit is not None]
+        if listener is None or listener.fileno() < 0 or not (limits or self._short):
+            return
+        self._short = bool(limits)
+        listener.listen(min(limits, default=socket.SOMAXCONN))
 
     def calls_for(self, number: int) -> CallFaults:
         """What goes wrong in the calls on the socket of a connection."""

@@ -19,6 +19,7 @@ from servertest._support import UsageError
 from servertest.faults import (
     FailCall,
     Faults,
+    FullBacklog,
     Interrupt,
     Latency,
     ShortReads,
@@ -204,6 +205,24 @@ def test_accept_that_is_interrupted_or_not_ready() -> None:
         listener.accept()[0].close()
         for client in clients:
             client.close()
+
+
+def test_a_full_backlog_lets_hardly_anybody_in() -> None:
+    with faulty(socket.create_server(("127.0.0.1", 0), backlog=50), FullBacklog()) as listener:
+        clients = []
+        try:
+            with pytest.raises(TimeoutError):
+                while len(clients) < 10:
+                    clients += [socket.create_connection(listener.getsockname(), timeout=0.2)]
+            assert 1 <= len(clients) <= 3
+            change_faults(listener, None)
+            for _ in clients:
+                listener.settimeout(LIMIT)
+                listener.accept()[0].close()
+            clients.append(socket.create_connection(listener.getsockname(), timeout=LIMIT))
+        finally:
+            for client in clients:
+                client.close()
 
 
 def test_a_slow_accept_goes_on_when_the_fault_is_taken_away() -> None:
