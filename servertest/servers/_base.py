@@ -95,6 +95,9 @@ class BaseServer:
     # Set when accept() failed for want of descriptors or memory; the loop then leaves the listener alone for a while.
     _servertest_starved = False
 
+    # How many requests a turn of the loop takes at a time. More than one where a turn does much else.
+    _servertest_burst = 1
+
     # Made when a second loop begins to serve this server.
     _servertest_turnstile: threading.Lock | None = None
 
@@ -313,6 +316,12 @@ class BaseServer:
         # Listed first: a signal handler that comes in between then knows that it is inside this loop.
         self.__loops().append(loop)
         self.__end_event().clear()
+        for other in list(self.__loops()):
+            if other.pid != loop.pid:  # a fork has copied it, and its end is not seen here
+                try:
+                    self.__loops().remove(other)
+                except ValueError:
+                    pass  # by another thread
         if len(self.__loops()) > 1 and self._servertest_turnstile is None:
             self._servertest_turnstile = threading.Lock()
 

@@ -226,8 +226,7 @@ class _Seat:
 
     def __init__(self, server: BaseServer) -> None:
         self.server: Any = server  # the loop reads names that are mangled for BaseServer's own use
-        # How many requests to take at a time. More than one where a turn of the loop does much else for a server.
-        self.burst: int = getattr(server, "_servertest_burst", 1)
+        self.burst: int = self.server._servertest_burst
         self.fd: int | None = None  # None: not registered now
         self.key: object = None
         self.listener: object = None  # a new socket may have the number of an old one

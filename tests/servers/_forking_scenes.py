@@ -11,11 +11,21 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 from servertest import servers
-from tests.servers._running import LIMIT, Echo, Held, ask, connect, read_all, third_comes_when_first_goes
+from tests.servers._running import (
+    LIMIT,
+    Echo,
+    Held,
+    ask,
+    connect,
+    read_all,
+    serving,
+    third_comes_when_first_goes,
+)
 
 LOCAL = ("127.0.0.1", 0)
 SCENES: dict[str, Callable[[], None]] = {}
@@ -559,6 +569,31 @@ def closing_a_threading_server_in_a_forked_child_ends() -> None:
         assert os.waitpid(pid, 0)[1] == 0
         held.sendall(b"done\n")
         server.server_close()
+
+
+@scene
+def a_forked_child_may_serve_although_a_loop_ran_in_the_parent() -> None:
+    with servers.TCPServer(LOCAL, Echo) as server, serving(server):
+        assert ask(server) == b"HELLO\n"
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                for _ in range(2):
+                    loop = threading.Thread(target=server.serve_forever, args=(None,), daemon=True)
+                    loop.start()
+                    server.shutdown()
+                    loop.join(LIMIT)
+                    assert not loop.is_alive()
+                    assert not server._BaseServer__shutdown_request
+                    assert server._BaseServer__is_shut_down.is_set()
+                status = 0
+            except BaseException:  # noqa: BLE001 - printed, and told by the status
+                sys.excepthook(*sys.exc_info())
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert ask(server) == b"HELLO\n"
 
 
 @scene

@@ -28,6 +28,7 @@ REPORTS = {
 
 #: Scenes that fork beside a thread on purpose: from 3.12 that warns.
 FORKS_BESIDE_THREADS = {
+    "a_forked_child_may_serve_although_a_loop_ran_in_the_parent",
     "a_pool_is_made_anew_after_a_fork",
     "closing_a_threading_server_in_a_forked_child_ends",
 }

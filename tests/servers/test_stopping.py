@@ -214,6 +214,19 @@ def test_a_class_attribute_may_shadow_the_flag() -> None:
         server.serve_forever()
 
 
+def test_a_server_that_answers_to_every_name_is_not_asked_for_ours() -> None:
+    """Programs hand what is missing on to an object of theirs, which may answer to anything."""
+
+    class Delegating(servers.ThreadingTCPServer):
+        def __getattr__(self, name: str) -> object:
+            if name.startswith("_servertest"):
+                raise LookupError(name)
+            raise AttributeError(name)
+
+    with Delegating(LOCAL, Echo) as server, serving(server):
+        assert ask(server) == b"HELLO\n"
+
+
 def test_one_shutdown_stops_all_loops_of_a_server() -> None:
     class Server(servers.TCPServer):
         serving: ClassVar[set[int]] = set()
