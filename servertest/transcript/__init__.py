@@ -1,6 +1,6 @@
-"""The record of what passed between clients and servers, its text form, and the exchanges that are read from it.
+"""The record of what passed between clients and servers, its text form, what is read from it, and its forms for other tools.
 
-The text form is loaded when it is first asked for: most servers are put up, observed and stopped without it.
+All but the record itself is loaded when it is first asked for: most servers are put up, observed and stopped without it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from ._recorder import *
 from ._transcript import *
 
 if TYPE_CHECKING:
+    from ._diagram import *
     from ._exchanges import *
     from ._expected import *
     from ._framing import *
+    from ._jsonl import *
     from ._ladder import *
+    from ._pcapng import *
     from ._wire_error import *
     from ._wire_form import *
 
@@ -62,6 +65,7 @@ __all__ = (
     "WireSyntaxError",
     "describe_error",
     "dump_wire",
+    "event_to_dict",
     "ladder",
     "load_exchanges",
     "matches",
@@ -70,6 +74,9 @@ __all__ = (
     "quoted",
     "read_wire",
     "rungs",
+    "sequence_diagram",
+    "write_jsonl",
+    "write_pcapng",
     "write_wire",
 )
 
@@ -98,6 +105,7 @@ _LATER = {
     "WholeStream": "_framing",
     "WireSyntaxError": "_wire_error",
     "dump_wire": "_wire_form",
+    "event_to_dict": "_jsonl",
     "ladder": "_ladder",
     "load_exchanges": "_exchanges",
     "matches": "_expected",
@@ -106,6 +114,9 @@ _LATER = {
     "quoted": "_ladder",
     "read_wire": "_wire_form",
     "rungs": "_ladder",
+    "sequence_diagram": "_diagram",
+    "write_jsonl": "_jsonl",
+    "write_pcapng": "_pcapng",
     "write_wire": "_wire_form",
 }
 
