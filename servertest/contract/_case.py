@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from .._support import preview
-from ..launch import Kind, Running, launch
+from ..launch import HandlerTarget, Kind, Running, launch
 from ._conversation import Conversation
 from ._plan import DatagramPlan, Delivery, Failed, Family, Piece, Plan, Record
 from ._promises import Promises
@@ -166,6 +166,8 @@ class Case:
     def serving(self, **options: Any) -> Iterator[Running]:
         """A server of the case's kind; it is ended at the end of the block, and what it complains of then is not raised."""
         options.setdefault("timeout", self.timeout)
+        if isinstance(self.target, HandlerTarget):
+            options.setdefault("host", "process")  # where it can do no harm
         running = launch(self.target, kind=self.kind, **options)
         try:
             yield running

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import ExitStack
 from dataclasses import replace
 from time import monotonic
+from types import MappingProxyType
 from typing import Any
 
 from .._support import DeadlineExceeded, HandlerFailed, StillRunning, Transport, UsageError
@@ -77,7 +78,8 @@ def check(
         UsageError: There is nothing to check, or the subject is nothing that can be served.
     """
     target = target_for(subject)
-    transport: Transport = getattr(target, "transport", None) or "stream"
+    kinds = None if kinds is None else [Kind.parse(kind) for kind in kinds]
+    transport = _transport(target, kinds)
     scripts = _scripts(exchanges, transport)
     chosen = _kinds(target, scripts, kinds)
     if promises is None and checks is None:
@@ -98,13 +100,22 @@ def check(
             outcome = Outcome(IN_MEMORY, "found", len(conversations), findings)
             return Report(target.name, (outcome,), _stopped(contract, outcome), seed)
         plain = [script for number, script in enumerate(scripts, 1) if number not in late]
-        outcomes = tuple(_plain(subject, target, chosen, plain, timeout, progress))
+        safely: dict[str, Any] = {"host": "process"} if isinstance(target, HandlerTarget) else {}
+        outcomes = tuple(_plain(subject, target, chosen, plain, timeout, progress, safely))
         results = []
-        for result in contract.run(bench, {one.kind: _why(one) for one in outcomes if one.verdict != "ok"}):
+        for result in contract.run(bench, {one.kind: _why(one) for one in outcomes if _stops(one)}):
             results.append(result)
             if on_result is not None:
                 on_result(result)
     return Report(target.name, outcomes, tuple(results), seed)
+
+
+def _transport(target: Any, kinds: Sequence[Kind] | None) -> Transport:
+    """Of what exchanges that do not say are: what the subject is written for, or what it is asked to run on."""
+    own: Transport | None = getattr(target, "transport", None)
+    if own is None and kinds and all(kind.transport == "datagram" for kind in kinds):
+        return "datagram"
+    return own or "stream"
 
 
 def _plain(
@@ -114,14 +125,22 @@ def _plain(
     scripts: list[Script],
     timeout: float,
     progress: Callable[[Outcome], object] | None,
+    options: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[Outcome]:
     """Hold the exchanges as they are, kind by kind."""
     for kind in kinds:
         fitting = [script for script in scripts if kind is None or script.transport == kind.transport]
-        outcome = _on_kind(subject, target, kind, fitting, timeout)
+        outcome = _on_kind(subject, target, kind, fitting, timeout, options)
         if progress is not None:
             progress(outcome)
         yield outcome
+
+
+def _stops(outcome: Outcome) -> bool:
+    """Whether there is no use in checks there; that it was hard to stop is something that checks look into."""
+    return outcome.verdict in ("skipped", "broken") or any(
+        finding.conversation for finding in outcome.findings
+    )
 
 
 def _why(outcome: Outcome) -> str:
@@ -189,13 +208,20 @@ def _kinds(target: Any, scripts: list[Script], wanted: Iterable[Kind | str] | No
     return list(all_kinds(transport=transports, concurrency=_CONCURRENCY))
 
 
-def _on_kind(subject: Any, target: Any, kind: Kind | None, scripts: list[Script], timeout: float) -> Outcome:
+def _on_kind(
+    subject: Any,
+    target: Any,
+    kind: Kind | None,
+    scripts: list[Script],
+    timeout: float,
+    options: Mapping[str, Any],
+) -> Outcome:
     name = target.name if kind is None else str(kind)
     if not scripts and kind is not None:
         return Outcome(name, "skipped", reason=f"no exchange is for {kind.transport}s")
     began = monotonic()
     try:
-        running = launch(subject, kind=kind, timeout=timeout)
+        running = launch(subject, kind=kind, timeout=timeout, **options)
     except (UsageError, Unavailable) as error:
         return Outcome(name, "skipped", reason=str(error))
     except Exception:  # noqa: BLE001 - reported as what it is: ours, not the subject's

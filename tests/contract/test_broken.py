@@ -1,0 +1,21 @@
+"""Every broken handler is caught by the check that is meant for it."""
+
+from __future__ import annotations
+
+import pytest
+
+from fixtures import Fixture, broken_ones
+from tests.contract._fixtures import contract_of, described, one_kind
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("fixture", broken_ones(), ids=str)
+def test_it_is_caught(fixture: Fixture) -> None:
+    report = contract_of(fixture, one_kind(fixture), checks=[fixture.check])
+    assert not report.broken, described(report)
+    assert fixture.check in report.violated(), described(report) + "\n".join(
+        f"{result.check}: {result.verdict} {result.reason}" for result in report.results
+    )
+    violation = report.violations[0]
+    assert violation.explanation
+    assert violation.check == fixture.check
