@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import ssl
 
     from .._support import Address
-    from ..faults import Faults, Trace
+    from ..faults import Faults, Plan, Trace
     from ._core import StreamCore
     from ._datagram_core import DatagramCore
     from ._faults import ClientFaults
@@ -69,12 +69,20 @@ class _Front:
         """
         return self._faulted().tell  # type: ignore[return-value]  # it is what faults_of() has made
 
-    def change_faults(self, faults: Faults) -> None:
-        """Put others in the place of its faults; None heals the connection. When this returns they are at work.
+    @property
+    def faults(self) -> Plan:
+        """What goes wrong around this client. To be set, too: others take their place at once, and None heals the connection.
 
         Raises:
             UsageError: It was made without ``faults=``, or cannot have these.
         """
+        from ..wire._faulty import faults_on
+
+        self._faulted()
+        return faults_on(self._any.sock)
+
+    @faults.setter
+    def faults(self, faults: Faults) -> None:
         from ..wire import change_faults
 
         self._faulted()

@@ -106,6 +106,12 @@ def change_faults(sock: socket.socket, faults: Faults) -> None:
     driver.put("", wanted)
 
 
+def faults_on(sock: socket.socket) -> Plan:
+    """What goes wrong on a socket that `faulty` has returned."""
+    driver: FaultDriver = sock.servertest_driver  # type: ignore[attr-defined]
+    return driver.plans[""]
+
+
 def _stream(
     sock: socket.socket, faults: Plan, seed: int | str, side: Side, connection: int, trace: Any
 ) -> socket.socket:

@@ -57,9 +57,10 @@ def test_faults_around_a_client(twin: Twin, kind: str) -> None:
             assert exchange(client) >= 0.1
             assert {decision.direction for decision in client.hits} == {"upstream", "downstream"}
             assert exchange(other) < 0.1, "the others are spared"
-            client.change_faults(None)
+            client.faults = None
             assert exchange(client) < 0.05
-            client.change_faults(upstream(Latency(0.05)))
+            client.faults = upstream(Latency(0.05))
+            assert client.faults == upstream(Latency(0.05))
             assert 0.05 <= exchange(client) < 0.1
 
 
@@ -175,12 +176,14 @@ def test_what_cannot_be_is_refused_with_the_reason(twin: Twin) -> None:
             twin.connect(running.address, faults=AcceptError())
         with twin.connect(running.address) as client:
             with pytest.raises(UsageError, match="without faults="):
-                client.change_faults(Latency(1))
+                client.faults = Latency(1)
+            with pytest.raises(UsageError, match="without faults="):
+                client.faults  # noqa: B018
             with pytest.raises(UsageError, match="without faults="):
                 client.hits  # noqa: B018
         with twin.connect(running.address, faults=Plan()) as client:
             with pytest.raises(UsageError, match="TCP would have sent it again"):
-                client.change_faults(Loss(1.0))
+                client.faults = Loss(1.0)
             exchange(client)
     with launch(DatagramUpper) as running, pytest.raises(UsageError, match="datagram"):
         twin.connect_datagram(running.address, faults=Slicer())
@@ -192,7 +195,7 @@ def test_loss_and_an_unconnected_client(twin: Twin) -> None:
             client.send(b"hi")
             with pytest.raises(DeadlineExceeded):
                 client.receive(timeout=0.1)
-            client.change_faults(None)
+            client.faults = None
             client.send_to(b"hi", running.address)
             assert client.receive_from() == (b"HI", running.address)
 

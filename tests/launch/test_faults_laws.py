@@ -94,7 +94,7 @@ class Passed:
 
     def heal(self) -> None:
         if self.place == "client":
-            self.client.change_faults(None)
+            self.client.faults = None
         else:
             self.running._host.faults.driver.put("", Plan())  # type: ignore[attr-defined]
 
