@@ -31,6 +31,7 @@ OPT_RECORD = "--servertest-record"
 OPT_STOP = "--servertest-stop-timeout"
 INI_REPLAYS = "servertest_replays"
 INI_RECORD = "servertest_record"
+INI_DIAGRAMS = "servertest_diagrams"
 INI_LEAKS = "servertest_leaks"
 INI_STOP = "servertest_stop_timeout"
 
@@ -130,6 +131,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="",
     )
     parser.addini(INI_LEAKS, f"the default of {OPT_LEAKS}", default="used")
+    parser.addini(
+        INI_DIAGRAMS,
+        "the directory for sequence diagrams of failed tests; pytest's cache by default; off for none",
+        default="",
+    )
     parser.addini(INI_RECORD, f"the default of {OPT_RECORD}", default="once")
     parser.addini(INI_STOP, f"the default of {OPT_STOP}", default="10")
 
@@ -343,7 +349,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         from ._pytest import sections
 
         mocked = [mock.running for mock in mocks]  # these show more of themselves
-        report.sections.extend(sections(running for running in servers if running not in mocked))
+        others = [running for running in servers if running not in mocked]
+        report.sections.extend(sections(others))
+        if text := _diagrams(item, mocks, others):
+            report.sections.append(("servertest diagrams", text))
     if ledger is not None:
         _tell_how_to_repeat(item, report, ledger)
     keep = servers and call.when == "call" and item.config.getoption(OPT_SERVE)
@@ -352,6 +361,13 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
         keep_serving(item, servers)
     return report
+
+
+def _diagrams(item: pytest.Item, mocks: list[MockServer], servers: list[Any]) -> str:
+    from ._pytest._diagrams import save_diagrams
+
+    shown = [(str(mock), mock.transcript, mock.problems) for mock in mocks]
+    return save_diagrams(item, [*shown, *((str(server), server.transcript, "") for server in servers)])
 
 
 def _tell_how_to_repeat(item: pytest.Item, report: pytest.TestReport, ledger: Ledger) -> None:
@@ -608,7 +624,8 @@ def make_mock_server(request: pytest.FixtureRequest) -> Iterator[MakeMockServer]
     make = MakeMockServer(_stop_timeout(request.config), _seed_of(node), note)
     yield make
     if message := make.close(failed=node.stash.get(_failed_key, False)):
-        pytest.fail(message, pytrace=False)
+        where = _diagrams(node, [mock for mock in make.servers if mock.problems], [])
+        pytest.fail(f"{message}\n{where}" if where else message, pytrace=False)
 
 
 @pytest.fixture

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+import servertest._pytest._diagrams
 import servertest._pytest._mocks
 import servertest.mocks.peers
 import servertest.proxy
+from tests.plugin.conftest import HANDLERS
 
 #: What an inner run imports and pytester would take back.
-PRESENT = (servertest.mocks.peers, servertest.proxy, servertest._pytest._mocks)
+PRESENT = (servertest.mocks.peers, servertest.proxy, servertest._pytest._mocks, servertest._pytest._diagrams)
 
 Run = Callable[..., pytest.RunResult]
 
@@ -167,3 +169,35 @@ def test_it():
         subprocess=True,
     )
     result.assert_outcomes(passed=1)
+
+
+DIAGRAM = """
+def test_it(mock_server, serve):
+    server = serve(Upper)
+    mock_server.expect(b"A").reply(b"a")
+    with mock_server.connect() as client:
+        client.send_all(b"B")
+        assert client.read_eof() == {expected}
+"""
+
+
+@pytest.mark.parametrize("expected", ["b'a'", "b''"])
+def test_a_diagram_of_what_failed(pytester: pytest.Pytester, expected: str) -> None:
+    pytester.makepyfile(HANDLERS + DIAGRAM.format(expected=expected))
+    result = pytester.runpytest("-p", "no:randomly", "-o", "asyncio_default_fixture_loop_scope=function")
+    (line,) = [line for line in result.outlines if "sequence diagram: file://" in line]
+    text = Path(line.partition("file://")[2]).read_text()
+    assert "step 1 expects" in text
+    assert "test_it" in text
+    assert ".pytest_cache" in line
+
+
+def test_no_diagrams(run: Run) -> None:
+    result = run(DIAGRAM.format(expected="b'a'"), "-p", "cacheprovider", "-o", "servertest_diagrams=off")
+    result.stdout.no_fnmatch_line("*sequence diagram*")
+
+
+def test_diagrams_elsewhere(run: Run, pytester: pytest.Pytester) -> None:
+    run(DIAGRAM.format(expected="b'a'"), "-o", "servertest_diagrams=shown/here")
+    (file,) = (pytester.path / "shown" / "here").iterdir()
+    assert file.suffix == ".html"
