@@ -192,9 +192,17 @@ class Link:
     @property
     def passed(self) -> dict[Direction, tuple[int, int]]:
         """Bytes received and delivered each way, on all connections that there ever were."""
-        with self._lock:
-            counts = [self._passed, *(record.count_passed() for record in self._live.values())]
-        sums = [sum(column) for column in zip(*counts, strict=True)]
+
+        def count() -> list[int]:
+            with self._lock:
+                counts = [self._passed, *(record.count_passed() for record in self._live.values())]
+            return [sum(column) for column in zip(*counts, strict=True)]
+
+        try:
+            # In the relay's thread, or bytes that have just been delivered might not be counted yet.
+            sums = self.relay.call(count)
+        except UsageError:
+            sums = count()  # it was stopped
         return {"upstream": (sums[0], sums[1]), "downstream": (sums[2], sums[3])}
 
     @property
