@@ -78,6 +78,8 @@ class Instrument:
         self._selects = has_base(server, "SelectorMixIn")
         self._own_handle_error = method_of(server, "handle_error") not in ("", "BaseServer")
         self._told: set[int] = set()
+        #: Called before a request is taken; what it raises leaves `get_request`.
+        self.before_get_request: Callable[[], None] | None = None
         self._before: dict[str, Any] = {}
         for name in (
             "get_request",
@@ -111,6 +113,8 @@ class Instrument:
     # -- what the server calls
 
     def _get_request(self, original: Callable[[], Any]) -> Any:
+        if self.before_get_request is not None:
+            self.before_get_request()
         request, client_address = original()
         return self._accepted(request, client_address), client_address
 

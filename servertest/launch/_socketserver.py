@@ -39,6 +39,10 @@ _POLL_INTERVAL = 0.02
 _FLAG = "_BaseServer__shutdown_request"
 
 
+class _LoopEnded(BaseException):
+    """Ends a loop that would go on for ever."""
+
+
 class SocketServerServable:
     """A server object with `serve_forever`, `server_close` and the methods in between."""
 
@@ -46,12 +50,15 @@ class SocketServerServable:
         self.server = server
         self._book = ActivityBook(plan.observer)
         handshake = self._handshake(plan)
-        self._wakeup = handshake.cancelled if handshake is not None else None if is_ours(server) else Wakeup()
+        wakes_by_itself = is_ours(server) and not self._has_loop_of_its_own(server)
+        self._wakeup = handshake.cancelled if handshake is not None else None if wakes_by_itself else Wakeup()
         self._listener: InterruptibleListener | None = None
         self._pid = os.getpid()
         self._thread: threading.Thread | None = None
         self._shutdown: Latch | None = None
         self._shutdown_ident = 0
+        self._told_to_stop = False
+        self._refused = False
         self._hooks: list[threading.Thread] = []
         #: The hook of the server's class that is being called to close it, "" if none is.
         self.hook = ""
@@ -101,6 +108,8 @@ class SocketServerServable:
         previous = self._take_sigterm()
         try:
             self._serve_forever()
+        except _LoopEnded:
+            pass
         except BaseException as error:  # noqa: BLE001 - reported to the test
             # If it is what a handler raised, that was reported; it has ended the loop as well.
             if error is not self._book.fatal:
@@ -115,9 +124,31 @@ class SocketServerServable:
             self._set_when_started()
             self.server.serve_forever()
             return
-        wakes = is_ours(self.server) or self._make_interruptible()
+        if self._has_loop_of_its_own(self.server):
+            self._instrument.before_get_request = self._end_loop_of_its_own
+            self._make_interruptible()
+        wakes = is_ours(self.server) or self._listener is not None or self._make_interruptible()
         self.settled.set()
         self.server.serve_forever(**({} if own or wakes else {"poll_interval": _POLL_INTERVAL}))
+
+    @staticmethod
+    def _has_loop_of_its_own(server: Any) -> bool:
+        """Whether its class may take requests in a loop that knows no flag of the framework's: mostly one around `handle_request`."""
+        return method_of(server, "serve_forever") not in ("BaseServer", "PreForkMixIn", "SelectorMixIn")
+
+    def _end_loop_of_its_own(self) -> None:
+        """Called before a request is taken. After the stop there is none to wait for: what is ready then is the wake-up.
+
+        The loop gets to look at its own flags first, once whatever sets them has been called. A loop that comes back even then has none.
+        """
+        if not self._told_to_stop or self._listener is None:
+            return
+        if self._has_shutdown_of_its_own and (self._shutdown is None or not self._shutdown.wait(0)):
+            raise BlockingIOError
+        if self._refused:
+            raise _LoopEnded
+        self._refused = True
+        raise BlockingIOError
 
     def _make_interruptible(self) -> bool:
         """Have the standard module's loop wait for the stop as well; whether that is possible."""
@@ -163,6 +194,7 @@ class SocketServerServable:
 
     def stop(self) -> None:
         """Ask the loop to end, and let all connections see end of file."""
+        self._told_to_stop = True
         setattr(self.server, _FLAG, True)
         if self._wakeup is not None:
             self._wakeup.fire()
@@ -174,10 +206,14 @@ class SocketServerServable:
         self._book.stop()
 
     def _call_own_shutdown(self) -> None:
-        if self._shutdown is None and method_of(self.server, "shutdown") not in ("", "BaseServer"):
+        if self._shutdown is None and self._has_shutdown_of_its_own:
             self._shutdown = Latch()
             # Below threading, whose locks a signal handler must not touch.
             _thread.start_new_thread(self._run_own_shutdown, (self._shutdown,))
+
+    @property
+    def _has_shutdown_of_its_own(self) -> bool:
+        return method_of(self.server, "shutdown") not in ("", "BaseServer")
 
     def _run_own_shutdown(self, done: Latch) -> None:
         self._shutdown_ident = _thread.get_ident()

@@ -90,6 +90,42 @@ def test_a_server_with_a_loop_of_its_own_is_stopped_by_its_own_shutdown() -> Non
     assert OwnLoop.ready.is_set()
 
 
+@pytest.mark.parametrize(
+    "base", [socketserver.TCPServer, servers.ThreadingTCPServer], ids=["standard", "ours"]
+)
+@pytest.mark.parametrize("how", ["a flag of its own", "the framework's flag", "no flag"])
+def test_a_loop_around_handle_request_stops_at_once(base: type[Any], how: str) -> None:
+    """The loop that recipes for servers of the standard module have; it may rest in handle_request() without limit."""
+    ended = threading.Event()
+
+    class OneByOne(base):  # type: ignore[misc]
+        going = True
+
+        def serve_forever(self, poll_interval: float = 0.5) -> None:
+            try:
+                while self.goes_on():
+                    self.handle_request()
+            finally:
+                ended.set()
+
+        def goes_on(self) -> bool:
+            return {
+                "a flag of its own": self.going,
+                "the framework's flag": not self._BaseServer__shutdown_request,
+                "no flag": True,
+            }[how]
+
+    class WithShutdown(OneByOne):
+        def shutdown(self) -> None:
+            self.going = False
+
+    with launch(WithShutdown if how == "a flag of its own" else OneByOne, StandardUpper) as running:
+        echo(running)
+        began = time.monotonic()
+    assert time.monotonic() - began < AT_ONCE
+    assert ended.is_set()
+
+
 def test_threads_of_handlers_have_ended_when_stop_returns() -> None:
     threads: list[threading.Thread] = []
 
