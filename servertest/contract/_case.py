@@ -19,8 +19,11 @@ from ._registry import NotApplicable
 from ._subject import Bench, Profile
 from ._violation import Violation
 
-__all__ = ("Case", "describe_record")
+__all__ = ("IN_A_PROCESS", "Case", "describe_record")
 
+#: How handlers are launched: where they can do no harm. What they leave behind is looked at by checks that tell what is there once from what
+#: is there with every client.
+IN_A_PROCESS: dict[str, Any] = {"host": "process", "options": {"leak_check": False}}
 #: Cuts, prefixes and the like that the quick profile tries for each conversation, and the full one.
 _SAMPLES = {"quick": 48, "full": 2000}
 
@@ -167,7 +170,8 @@ class Case:
         """A server of the case's kind; it is ended at the end of the block, and what it complains of then is not raised."""
         options.setdefault("timeout", self.timeout)
         if isinstance(self.target, HandlerTarget):
-            options.setdefault("host", "process")  # where it can do no harm
+            for name, value in IN_A_PROCESS.items():
+                options.setdefault(name, value)
         running = launch(self.target, kind=self.kind, **options)
         try:
             yield running

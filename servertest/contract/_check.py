@@ -24,11 +24,13 @@ from ..launch import (
 )
 from ..launch._targets import target_for
 from ..transcript import Exchange, Expect, Script, Send, Transcript
+from ._case import IN_A_PROCESS
 from ._contract import IN_MEMORY, Contract, prepared
 from ._conversation import conversations_of
 from ._play import play
 from ._promises import Promises
 from ._registry import checks_for, select_checks
+from ._rehearsal import is_mild
 from ._report import Finding, Outcome, Report, Result, Verdict
 from ._subject import Bench, Profile
 
@@ -78,7 +80,7 @@ def check(
         UsageError: There is nothing to check, or the subject is nothing that can be served.
     """
     target = target_for(subject)
-    kinds = None if kinds is None else [Kind.parse(kind) for kind in kinds]
+    kinds = None if kinds is None else list(kinds)
     transport = _transport(target, kinds)
     scripts = _scripts(exchanges, transport)
     chosen = _kinds(target, scripts, kinds)
@@ -100,7 +102,7 @@ def check(
             outcome = Outcome(IN_MEMORY, "found", len(conversations), findings)
             return Report(target.name, (outcome,), _stopped(contract, outcome), seed)
         plain = [script for number, script in enumerate(scripts, 1) if number not in late]
-        safely: dict[str, Any] = {"host": "process"} if isinstance(target, HandlerTarget) else {}
+        safely: dict[str, Any] = IN_A_PROCESS if isinstance(target, HandlerTarget) else {}
         outcomes = tuple(_plain(subject, target, chosen, plain, timeout, progress, safely))
         results = []
         for result in contract.run(bench, {one.kind: _why(one) for one in outcomes if _stops(one)}):
@@ -110,10 +112,10 @@ def check(
     return Report(target.name, outcomes, tuple(results), seed)
 
 
-def _transport(target: Any, kinds: Sequence[Kind] | None) -> Transport:
+def _transport(target: Any, kinds: Sequence[Kind | str] | None) -> Transport:
     """Of what exchanges that do not say are: what the subject is written for, or what it is asked to run on."""
     own: Transport | None = getattr(target, "transport", None)
-    if own is None and kinds and all(kind.transport == "datagram" for kind in kinds):
+    if own is None and kinds and all(Kind.parse(kind).transport == "datagram" for kind in kinds):
         return "datagram"
     return own or "stream"
 
@@ -256,10 +258,21 @@ def _converse(running: Running, scripts: list[Script], timeout: float) -> list[F
         try:
             running.stop()
         except HandlerFailed as failure:
-            findings.append(Finding(0, 0, "the handler raised while the server was stopped", str(failure)))
+            if not _all_mild(failure):
+                findings.append(
+                    Finding(0, 0, "the handler raised while the server was stopped", str(failure))
+                )
         except StillRunning as still:
             findings.append(Finding(0, 0, "the server had to be forced to stop", str(still)))
     return findings
+
+
+def _all_mild(failure: HandlerFailed) -> bool:
+    """Whether nothing but the ends of replies could not be sent any more."""
+    cause = failure.__cause__
+    errors = cause.exceptions if isinstance(cause, BaseExceptionGroup) else (cause,)
+    texts = str(failure).split("Traceback (most recent call last):")[1:]
+    return bool(texts) and all(isinstance(error, OSError) for error in errors) and all(map(is_mild, texts))
 
 
 def _with_causes(

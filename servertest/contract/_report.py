@@ -159,6 +159,18 @@ class Report:
             )
             yield found[0][1], tuple(kinds), tuple(conversations)
 
+    def to_junit(self) -> str:
+        """The report as JUnit's XML."""
+        from ._forms import to_junit
+
+        return to_junit(self)
+
+    def to_html(self) -> str:
+        """The report as a page."""
+        from ._forms import to_html
+
+        return to_html(self)
+
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data, for JSON."""
         return {
