@@ -7,6 +7,10 @@ import contextlib
 import io
 import json
 import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from .._support import UsageError
@@ -21,46 +25,158 @@ def add_to(commands: Any) -> None:
     """Declare the command."""
     parser = commands.add_parser(
         "check",
-        help="hold recorded exchanges with a handler on every kind of server",
-        description="Hold every conversation of a .wire file with a request handler, on every kind of server that fits it.",
+        help="hold recorded exchanges with a handler on every kind of server, and the handler to its promises",
+        description="Hold every conversation of a .wire file with a request handler, on every kind of server that fits it; with promises "
+        "or checks named, hold the handler to its contract as well.",
     )
     parser.add_argument(
-        "target", metavar="MODULE:HANDLER", help="for example http.server:SimpleHTTPRequestHandler"
+        "target", nargs="?", metavar="MODULE:HANDLER", help="for example http.server:SimpleHTTPRequestHandler"
     )
-    parser.add_argument(
-        "--exchanges", required=True, metavar="FILE.wire", help="what clients say and what they expect"
-    )
+    parser.add_argument("--exchanges", metavar="FILE.wire", help="what clients say and what they expect")
     parser.add_argument(
         "--kind", action="append", metavar="KIND", help="on this kind only; may be given several times"
     )
     parser.add_argument(
         "--timeout", type=float, default=5.0, metavar="SECONDS", help="for each step (default: 5)"
     )
+    parser.add_argument(
+        "--promise",
+        action="append",
+        metavar="NAME[=VALUE]",
+        help="what the handler promises: idle_timeout=0.5, half_close, pipelining=no; may be given several times",
+    )
+    parser.add_argument(
+        "--checks",
+        action="append",
+        metavar="NAME",
+        help="this check or this family of checks only, or all; may be given several times",
+    )
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="NAME=REASON",
+        help="not this check; may be given several times",
+    )
+    parser.add_argument(
+        "--profile",
+        choices=("quick", "full"),
+        help="quick: samples (the default). full: everything, and a search",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="what repeats random choices (default: 0)"
+    )
+    parser.add_argument("--list", action="store_true", help="list the checks and what they need")
     parser.add_argument("--json", action="store_true", help="the report for programs")
+    parser.add_argument("--junit", metavar="FILE", help="write the report as JUnit's XML")
+    parser.add_argument("--html", metavar="FILE", help="write the report as a page")
     parser.add_argument("--output", action="store_true", help="what the handler printed, too")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Check. Exit status 1 if something was found, 3 if servertest itself broke."""
-    from ..contract import check
+    if arguments.list:
+        return _list()
+    report, printed = _checked(arguments)
+    for file, form in (
+        ((arguments.junit, report.to_junit), (arguments.html, report.to_html)) if report is not None else ()
+    ):
+        if file:
+            _write(file, form())
+    if arguments.json:
+        print(json.dumps(report.to_dict(), indent=2))
+    else:
+        _print(report, arguments.exchanges)
+    if arguments.output and printed:
+        print(f"\nThe handler printed:\n{printed}", file=sys.stderr)
+    return BROKEN if report.broken else FINE if report.ok else FOUND
+
+
+def _checked(arguments: argparse.Namespace) -> tuple[Any, str]:
+    from .. import contract
     from ..transcript import load_exchanges
 
+    if arguments.target is None or arguments.exchanges is None:
+        raise UsageError(
+            "say what to check, and what clients say: servertest check MODULE:HANDLER --exchanges FILE.wire"
+        )
     handler = load_object(arguments.target)
     try:
         scripts = load_exchanges(arguments.exchanges)
     except OSError as error:
         raise UsageError(f"the exchanges cannot be read: {error}") from None
+    options = _contract_options(arguments)
     printed = io.StringIO()
-    with contextlib.redirect_stderr(printed):
-        report = check(handler, scripts, kinds=arguments.kind, timeout=arguments.timeout)
-    if arguments.json:
-        print(json.dumps(report.to_dict(), indent=2))
-    else:
-        _print(report, arguments.exchanges)
-    if arguments.output and printed.getvalue():
-        print(f"\nThe handler printed:\n{printed.getvalue()}", file=sys.stderr)
-    return BROKEN if report.broken else FINE if report.ok else FOUND
+    with _progress(bool(options)) as told:
+        if options:
+            options["on_result"] = told
+        with contextlib.redirect_stderr(printed):
+            report = contract.check(
+                handler, scripts, kinds=arguments.kind, timeout=arguments.timeout, **options
+            )
+    return report, printed.getvalue()
+
+
+def _contract_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `check` is told of the contract; nothing if nobody has said anything of one."""
+    asked = (arguments.promise, arguments.checks, arguments.profile, arguments.exclude or None)
+    if not any(one is not None for one in asked):
+        return {}
+    from ..contract import Promises
+
+    exclude = {}
+    for word in arguments.exclude:
+        name, equals, reason = word.partition("=")
+        if not equals or not reason.strip():
+            raise UsageError(f"--exclude {word}: say why, as in --exclude {name}='the protocol wants it so'")
+        exclude[name] = reason
+    checks = arguments.checks
+    return {
+        "promises": Promises.parse(arguments.promise or []),
+        "checks": None if checks is None or "all" in checks else checks,
+        "exclude": exclude,
+        "profile": arguments.profile or "quick",
+        "seed": arguments.seed,
+    }
+
+
+@contextmanager
+def _progress(wanted: bool) -> Iterator[Callable[[Any], object]]:
+    """Show which checks are done, with rich where it is installed and somebody looks."""
+    progress: Any = None
+    if wanted and sys.stderr.isatty():
+        with contextlib.suppress(ImportError):
+            from rich.console import Console
+            from rich.progress import Progress
+
+            progress = Progress(console=Console(file=sys.stderr), transient=True)
+    if progress is None:
+        yield lambda result: None
+        return
+    with progress:
+        task = progress.add_task("checks", total=None)
+        yield lambda result: progress.update(
+            task, advance=1, description=f"{result.check} on {result.kind}: {result.verdict}"
+        )
+
+
+def _write(file: str, text: str) -> None:
+    try:
+        Path(file).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"the report cannot be written: {error}") from None
+
+
+def _list() -> int:
+    from ..contract import all_checks
+
+    rows = [
+        (info.name, info.family, info.transport, ", ".join(info.needs) or "-", info.summary)
+        for info in all_checks()
+    ]
+    print_table(("check", "family", "transport", "needs", "what it does"), rows)
+    return FINE
 
 
 def _print(report: Any, file: str) -> None:
@@ -83,12 +199,53 @@ def _print(report: Any, file: str) -> None:
         if finding.symptom:
             print(f"   the client saw: {finding.symptom}")
         for text in (finding.details, finding.transcript):
-            if text:
-                print("\n".join(f"   | {line}" for line in text.splitlines()))
+            _print_quoted(text)
     for outcome in report.outcomes:
         if outcome.verdict == "broken":
             print(f"\nservertest itself broke on {outcome.kind}; please report it:\n{outcome.reason}")
+    if report.results:
+        _print_checks(report)
     print(f"\n{_summary(report)}")
+
+
+def _print_checks(report: Any) -> None:
+    """The checks, each with what came of it on all kinds; and then what was found."""
+    print()
+    print_table(("check", "verdict", "on", "ms", "note"), list(_check_rows(report)))
+    for number, violation in enumerate(report.violations, 1):
+        print(f"\n{number}. {violation}")
+        print(f"   sent     {violation.sent[:300]!r}")
+        print(f"   came     {violation.came[:300]!r}")
+        if violation.expected is not None:
+            print(f"   expected {violation.expected[:300]!r}")
+        for text in (violation.details, violation.transcript):
+            _print_quoted(text)
+        if violation.reproduction:
+            print("   to see it:")
+            print("\n".join(f"       {line}" for line in violation.reproduction.splitlines()))
+    for result in report.results:
+        if result.verdict == "broke":
+            print(
+                f"\nservertest itself broke in {result.check} on {result.kind}; please report it:\n{result.reason}"
+            )
+
+
+def _check_rows(report: Any) -> Iterator[tuple[str, str, str, str, str]]:
+    groups: dict[tuple[str, str, str], list[Any]] = {}
+    for result in report.results:
+        note = "; ".join(violation.explanation for violation in result.violations) or (
+            "" if result.verdict == "broke" else result.reason
+        )
+        groups.setdefault((result.check, result.verdict, note), []).append(result)
+    for (check, verdict, note), results in groups.items():
+        kinds = [result.kind for result in results]
+        where = kinds[0] if len(kinds) == 1 else f"{len(kinds)} kinds"
+        yield check, verdict, where, f"{sum(result.seconds for result in results) * 1000:.0f}", note
+
+
+def _print_quoted(text: str) -> None:
+    if text:
+        print("\n".join(f"   | {line}" for line in text.splitlines()))
 
 
 def _numbers(numbers: tuple[int, ...]) -> str:
@@ -111,8 +268,18 @@ def _summary(report: Any) -> str:
         return f"{report.subject}: no kind of server fits these exchanges."
     clean = sum(outcome.verdict == "ok" for outcome in tried)
     if clean == len(tried):
-        return f"{report.subject}: as expected on all {clean} kinds of server."
-    return (
-        f"{report.subject}: {len(list(report.grouped()))} finding(s) about the handler; "
-        f"as expected on {clean} of {len(tried)} kinds of server."
-    )
+        plain = f"{report.subject}: as expected on all {clean} kinds of server."
+    else:
+        plain = (
+            f"{report.subject}: {len(list(report.grouped()))} finding(s) about the handler; "
+            f"as expected on {clean} of {len(tried)} kinds of server."
+        )
+    return f"{plain}{_summary_of_checks(report)}"
+
+
+def _summary_of_checks(report: Any) -> str:
+    if not report.results:
+        return ""
+    counts = Counter(result.verdict for result in report.results)
+    words = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+    return f"\nChecks: {words}. Seed {report.seed}."

@@ -8,7 +8,12 @@ from typing import Any, TextIO
 
 __all__ = ("print_table",)
 
-_STYLES = {"ok": "green", "found": "bold red", "broken": "bold magenta", "skipped": "dim"}
+_STYLES = {
+    **dict.fromkeys(("ok", "passed"), "green"),
+    **dict.fromkeys(("found", "violated"), "bold red"),
+    **dict.fromkeys(("broken", "broke"), "bold magenta"),
+    **dict.fromkeys(("skipped", "not promised", "not applicable", "excluded"), "dim"),
+}
 
 
 def print_table(
