@@ -26,7 +26,7 @@ class _Data:
 
 
 class KeyValueStore(Peer):
-    """Keeps values under keys for as long as its server runs; each of PING, ECHO, GET, SET, DEL, EXISTS, INCR, KEYS, FLUSHALL, QUIT.
+    """Keeps values under keys for as long as its server runs; each of PING, ECHO, GET, SET, DEL, EXISTS, INCR, INCRBY, KEYS, FLUSHALL, QUIT.
 
     Requests are lines (``SET key value``), or arrays of the Redis serialization protocol (RESP, version 2), as its clients send
     them; replies are in that protocol. For servers with threads: each process has a store of its own.
@@ -117,9 +117,9 @@ def _set(values: Values, key: bytes, value: bytes, *how: bytes) -> str | None:
     return "OK"
 
 
-def _increase(values: Values, key: bytes) -> int:
+def _increase(values: Values, key: bytes, by: bytes = b"1") -> int:
     try:
-        number = int(values.get(key, b"0")) + 1
+        number = int(values.get(key, b"0")) + int(by)
     except ValueError:
         raise _Refusal("value is not an integer or out of range") from None
     values[key] = b"%d" % number
@@ -145,6 +145,7 @@ _COMMANDS: dict[bytes, tuple[Callable[..., Reply], int, int]] = {
     b"DEL": (lambda values, *keys: sum(values.pop(key, None) is not None for key in keys), 1, _MANY),
     b"EXISTS": (lambda values, *keys: sum(key in values for key in keys), 1, _MANY),
     b"INCR": (_increase, 1, 1),
+    b"INCRBY": (_increase, 2, 2),
     b"KEYS": (_keys, 0, 1),
     b"FLUSHALL": (_flush, 0, 0),
     b"QUIT": (lambda values: "OK", 0, 0),
