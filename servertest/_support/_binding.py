@@ -265,6 +265,10 @@ def _explain(error: OSError, place: Address, transport: str) -> OSError | Addres
         return AddressError(f"{shown} is no address of this machine")
     if isinstance(error, socket.gaierror):
         return AddressError(f"{shown} cannot be resolved: {error}")
+    if error.errno == errno.EINVAL:
+        # For IPv6: ipv6(7), a link-local address without its interface.
+        remedy = "; a link-local one needs the number of its interface: (host, port, 0, number)"
+        return AddressError(f"{shown} cannot be bound: {error.strerror}{remedy if ':' in shown else ''}")
     return error
 
 

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .._support import STOP_TIMEOUT, Deadline, UsageError
+from .._support import STOP_TIMEOUT, AddressInUse, Deadline, UsageError, bound_socket, format_address
 from ._command_port import PortReservation, reserve_port
 from ._command_ready import LineSearch, is_bound, takes_connection
 from ._errors import HandlerError
@@ -84,6 +84,7 @@ class CommandHost:
         """Start the program, and return once it serves.
 
         Raises:
+            AddressInUse: Somebody else serves at the address that the program was to have.
             UsageError: The arguments do not go with the plan's kind, or the program does not exist.
             ProcessDied: It ended before it served; the message holds its output.
             DeadlineExceeded: It does not serve; likewise.
@@ -169,12 +170,17 @@ class _Run:
         if plan.kind.local:
             if plan.address is None:
                 raise UsageError(f"{self._target.name} needs a path for its socket")
+            if takes_connection(plan.address, self._family, self._socket_type):
+                raise AddressInUse(f"somebody serves on {format_address(plan.address)}: take another path")
             return plan.address
         default = (_HOSTS[plan.kind.family], 0)
         host, port, *rest = plan.address if isinstance(plan.address, tuple) else default
         if port == 0 and not self._search.has_group:
             self._reservation = reserve_port(host, self._family, self._socket_type)
             port = self._reservation.port
+        elif port:
+            # Whoever serves there would pass for the program.
+            bound_socket(plan.kind.transport, plan.kind.family, address=(host, port, *rest)).close()
         return (host, port, *rest)
 
     @property

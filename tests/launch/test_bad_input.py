@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from servertest import servers
-from servertest._support import AddressError, AddressInUse, UsageError
+from servertest._support import AddressError, AddressInUse, UsageError, have_ipv6
 from servertest.launch import (
     AsyncioTarget,
+    CommandTarget,
     FactoryTarget,
     FunctionTarget,
     HandlerTarget,
@@ -163,6 +164,15 @@ def test_addresses_that_nobody_can_be_bound_to(target: Any, address: Any) -> Non
         launch(target, address=address)
 
 
+@pytest.mark.skipif(
+    sys.platform != "linux" or not have_ipv6(),
+    reason="no IPv6, or a system that looks for the interface itself",
+)
+def test_an_address_of_an_interface_that_is_not_said() -> None:
+    with pytest.raises(AddressError, match=r"\[fe80::1\]:0 cannot be bound: .* the number of its interface"):
+        launch(Upper, address=("fe80::1", 0))
+
+
 def test_who_holds_an_address_is_named() -> None:
     with launch(Upper) as running:
         with pytest.raises(AddressInUse, match="held by this process: TCP socket listening on"):
@@ -180,6 +190,19 @@ def test_another_process_that_holds_an_address_is_named() -> None:
             launch(socketserver.TCPServer, Upper, address=("127.0.0.1", port))
         assert process.stdin is not None
         process.stdin.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [("TCPServer", "{port}"), ("UDPServer", "{port}"), ("UnixStreamServer", "{path}")],
+)
+def test_whoever_serves_already_does_not_pass_for_the_program(kind: str, place: str) -> None:
+    handler = DatagramUpper if kind == "UDPServer" else Upper
+    served: Any = "datagram" if kind == "UDPServer" else "stream"
+    with launch(handler, kind) as running:
+        idle = [sys.executable, "-c", "import time; time.sleep(60)", place]
+        with pytest.raises(AddressInUse, match="held by this process"):
+            launch(CommandTarget(idle, served=served), kind, address=running.address)
 
 
 @pytest.mark.parametrize(
