@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ._pytest._mocks import MakeMockServer, RecordedServers
     from ._pytest._proxy import MakeLinks
     from ._pytest._repeat import Ledger, Replay, Turns
+    from ._pytest._swarm import Swarms
     from .launch import Running
     from .mocks import MockServer
     from .proxy import Link
@@ -43,6 +44,7 @@ _servers_key = pytest.StashKey["list[Running]"]()
 _mocks_key = pytest.StashKey["list[MockServer]"]()
 _failed_key = pytest.StashKey[bool]()
 _guard_key = pytest.StashKey["Guard"]()
+_swarms_key = pytest.StashKey["Swarms"]()
 _shared_key = pytest.StashKey["list[Running | Link]"]()
 _ledger_key = pytest.StashKey["Ledger"]()
 _replay_key = pytest.StashKey["Replay"]()
@@ -82,6 +84,7 @@ _OURS = frozenset(
         "refused_address",
         "served",
         "served_client",
+        "swarm",
     }
 )
 
@@ -353,6 +356,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.sections.extend(sections(others))
         if text := _diagrams(item, mocks, others):
             report.sections.append(("servertest diagrams", text))
+    swarms = item.stash.get(_swarms_key, None)
+    if report.failed and swarms is not None:
+        report.sections.extend(swarms.sections())
     if ledger is not None:
         _tell_how_to_repeat(item, report, ledger)
     keep = servers and call.when == "call" and item.config.getoption(OPT_SERVE)
@@ -608,6 +614,20 @@ def proxied_client(proxied: Link) -> Iterator[Any]:
     """A client that is connected to the link of the fixture `proxied`."""
     with proxied.connect() as client:
         yield client
+
+
+@pytest.fixture
+def swarm(request: pytest.FixtureRequest) -> Iterator[Swarms]:
+    """Crowds of slow or rude clients, and an honest one that tells whether others are still served.
+
+    with swarm(server, SlowWriter(), clients=1000) as crowd: assert crowd.probe(request, reply).served
+    """
+    from ._pytest._swarm import Swarms
+
+    swarms = Swarms(_seed_of(request.node))
+    request.node.stash[_swarms_key] = swarms
+    yield swarms
+    swarms.close()
 
 
 @pytest.fixture

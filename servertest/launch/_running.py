@@ -11,7 +11,7 @@ import socket
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 from types import TracebackType
@@ -117,6 +117,7 @@ class Running:
         self._sweep_at = 16
         self._closed_clients: set[Any] = set()
         self._cut_clients: set[Any] = set()
+        self._rude_clients: set[Any] = set()
         self._running = False
         self._lock = threading.RLock()
         self._server_tls: ServerCredential | None = None
@@ -460,6 +461,8 @@ class Running:
             raise
         self._remember(client)
         self._remember_faults(client, settings)
+        if behaviour is not None:
+            self.expect_rude([client.local_address])
         return client
 
     def _remember(self, client: Any) -> None:
@@ -478,6 +481,8 @@ class Running:
         address, settings = self._client_options(options, behaves=behaviour is not None)
         client: Any = await connect_async(address, behaviour, transport=self.kind.transport, **settings)  # type: ignore[arg-type]
         self._remember_faults(client, settings)
+        if behaviour is not None:
+            self.expect_rude([client.local_address])
         return client
 
     def _remember_faults(self, client: Any, settings: dict[str, Any]) -> None:
@@ -512,6 +517,13 @@ class Running:
             settings.setdefault("tls", self._client_context)
             settings.setdefault("server_hostname", hostname_for(self.address))
         return address, settings
+
+    @property
+    def client_credential(self) -> ClientCredential | None:
+        """What a client needs to speak TLS with this server, as plain data that another process can have; None if it speaks
+        none.
+        """
+        return self._client_tls
 
     def client_context(self) -> Any:
         """An `ssl.SSLContext` for clients of other libraries: it trusts this server's certificate.
@@ -622,9 +634,9 @@ class Running:
         if not self._lost(error, self._closed_clients):
             self._errors.add(error)
 
-    def _lost(self, error: HandlerError, clients: set[Any]) -> bool:
-        """Whether a handler merely noticed that it had lost one of these clients."""
-        if not clients or not isinstance(error.exception, ConnectionError | EOFError):
+    def _lost(self, error: HandlerError, clients: set[Any], *, rude: bool = False) -> bool:
+        """Whether a handler merely noticed that it had lost one of these clients, or that it was slow or rude."""
+        if not clients or not _tells_of_loss(error.exception, rude=rude):
             return False
         client = self._client_of(error.connection)
         # Unix clients mostly have no name.
@@ -692,8 +704,21 @@ class Running:
         """
         self._cut_clients.add(address)
 
+    def expect_rude(self, addresses: Iterable[Any]) -> None:
+        """Clients at these addresses are slow or rude on purpose.
+
+        What a handler raises there because the connection is gone, has not spoken in time, or speaks no proper TLS fails no
+        test; `errors` has it all the same.
+        """
+        self._rude_clients.update(addresses)
+
     def _unexcused(self) -> list[HandlerError]:
-        return [error for error in self._errors.clear() if not self._lost(error, self._cut_clients)]
+        return [
+            error
+            for error in self._errors.clear()
+            if not self._lost(error, self._cut_clients)
+            and not self._lost(error, self._rude_clients, rude=True)
+        ]
 
     @property
     def output(self) -> str:
@@ -708,6 +733,15 @@ class Running:
             lines.append(self._host.dump())
         lines += [f"error: {error}" for error in self._errors]
         return "\n".join(line for line in lines if line)
+
+
+def _tells_of_loss(exception: BaseException, *, rude: bool) -> bool:
+    """Whether an exception says that the client is gone; or, of a rude one, that it did not keep to what is usual."""
+    if isinstance(exception, ConnectionError | EOFError):
+        return True
+    # Known by its name: nothing here imports ssl.
+    secure = any(kind.__name__ == "SSLError" for kind in type(exception).__mro__)
+    return rude and (secure or isinstance(exception, TimeoutError))
 
 
 def _way_out(error: HandlerError) -> str:

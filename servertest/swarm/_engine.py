@@ -92,8 +92,9 @@ class Engine:
         self._started = time.monotonic()
         self._ends_at = self._started + self._job.profile.duration
         self._part_of = self._job.roles()
-        self._ledger = Ledger(self._job.numbers, self._part_of, self._started)
+        self._ledger = Ledger(self._job.numbers, self._part_of, self._started, self._job.profile.duration)
         self._waiting = self._plan()
+        self._tell({"kind": "started", "started": self._started})
         if self._stop_fd is not None:
             self._poller.watch(self._stop_fd, None)  # type: ignore[arg-type] # it is known by its number
         try:
@@ -157,8 +158,6 @@ class Engine:
         part = self._part_of[(number - self._job.first) // self._job.step]
         role = self._roles[part]
         now = time.monotonic()
-        if role.script.every is not None:
-            self._come_again(number, now + role.script.every)
         try:
             sock, code = self._sources.connect(lambda: self._socket(role))
         except OSError as error:
@@ -166,6 +165,8 @@ class Engine:
             return
         course = self._kind(role, number, sock, now)
         self._ledger.began(course)
+        if self._job.names:
+            self._ledger.named(sock.getsockname())
         self._connecting(course, code)
 
     def _socket(self, role: Role) -> socket.socket:
@@ -183,7 +184,6 @@ class Engine:
         if code == 0:
             self._watch(course)
             course.opened(now)
-            self._ledger.connected += 1
         elif code == errno.EAGAIN and self._family == getattr(socket, "AF_UNIX", None):
             self._ask_again(course, now)
             return
@@ -226,6 +226,10 @@ class Engine:
             if self._courses.pop(fd, None) is not None:
                 self._poller.forget(fd, stays_open=False)
                 self._ledger.ended_as(course)
+                every = course.role.script.every
+                if every is not None and course.ended is not None:
+                    # Not before the one connection has ended: or a server that stalls would be flooded by honest clients.
+                    self._come_again(course.number, max(course.begun + every, course.ended))
         elif course.wake_at is not None:
             self._wheel.add(course)
 

@@ -29,6 +29,7 @@ class Job:
         step: From one of its clients to the next: 1 if it has all of them.
         server_hostname: The name that TLS clients ask for.
         certificate: PEM of a certificate and key with which clients identify themselves; or nothing.
+        names: Whether the clients' own addresses are to be told.
     """
 
     profile: Profile
@@ -37,6 +38,7 @@ class Job:
     step: int = 1
     server_hostname: str | None = None
     certificate: str = ""
+    names: bool = False
 
     @property
     def numbers(self) -> range:
@@ -56,6 +58,7 @@ class Job:
             "step": self.step,
             "server_hostname": self.server_hostname,
             "certificate": self.certificate,
+            "names": self.names,
         }
 
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Sequence
-from math import isnan, nan
+from math import ceil, isnan, nan
 from typing import TYPE_CHECKING, Any
 
 from ..clients.behaviours import HOWS
@@ -13,11 +13,27 @@ from ..clients.behaviours import HOWS
 if TYPE_CHECKING:
     from ..clients.behaviours._course import Course
 
-__all__ = ("TIMES", "Ledger")
+__all__ = ("BINS", "STATES", "TIMES", "Ledger")
 
 TIMES = ("begun", "connected", "first_byte", "ended")
 """The columns that hold times: seconds since the swarm began, or None."""
 
+STATES = ("connecting", "connected", "finished", "cut off", "turned away")
+"""The states of clients over time. Who was refused, timed out or failed was turned away; who has not begun is in none."""
+
+BINS = 500
+"""Into how many parts the time is divided for the states over time."""
+
+_STATE_OF = {
+    "connecting": 0,
+    "held": 1,
+    "finished": 2,
+    "closed": 3,
+    "reset": 3,
+    "refused": 4,
+    "timed_out": 4,
+    "failed": 4,
+}
 _NUMBERS = {name: number for number, name in enumerate(HOWS)}
 
 
@@ -28,13 +44,16 @@ class Ledger:
         numbers: The clients of this engine.
         roles: For each of them the number of its part.
         started: When the swarm began, on the engine's clock.
+        duration: How long it may go on, in seconds.
     """
 
-    def __init__(self, numbers: Sequence[int], roles: Sequence[int], started: float) -> None:
+    def __init__(self, numbers: Sequence[int], roles: Sequence[int], started: float, duration: float) -> None:
         self._first = numbers[0] if numbers else 1
         self._step = numbers[1] - numbers[0] if len(numbers) > 1 else 1
         self._roles = roles
         self._started = started
+        self._per_second = BINS / max(duration, 0.001)
+        self._changes = [array("l", [0]) * (BINS + 1) for _ in STATES]
         count = len(numbers)
         self._how = bytearray(count)
         self._times = {name: array("d", [nan]) * count for name in TIMES}
@@ -43,6 +62,7 @@ class Ledger:
         self._received = array("q", [0]) * count
         self._counts: Counter[tuple[int, str]] = Counter()
         self._errors: Counter[str] = Counter()
+        self._names: dict[str, array[int]] = {}
         self.connections = 0
         self.connected = 0
         self.ended = 0
@@ -51,15 +71,29 @@ class Ledger:
         """A connection begins."""
         place = self._place(course)
         self.connections += 1
+        # One that comes again leaves the state in which it was before.
+        self._moved(_STATE_OF.get(HOWS[self._how[place]]), 0, course.begun)
         self._how[place] = _NUMBERS["connecting"]
         self._times["begun"][place] = course.begun - self._started
         for name in TIMES[1:]:
             self._times[name][place] = nan
 
+    def named(self, name: object) -> None:
+        """A connection comes from this address."""
+        host, port = (name[0], name[1]) if isinstance(name, tuple) else ("", 0)
+        self._names.setdefault(host, array("H")).append(port)
+
     def ended_as(self, course: Course) -> None:
         """A connection has ended, or is taken away."""
         place = self._place(course)
         self.ended += 1
+        self.connected += course.connected is not None
+        state = 0
+        if course.connected is not None:
+            self._moved(0, 1, course.connected)
+            state = 1
+        if course.ended is not None:
+            self._moved(state, _STATE_OF[course.how], course.ended)
         self._how[place] = _NUMBERS[course.how]
         for name in TIMES[1:]:
             time = getattr(course, name)
@@ -93,8 +127,11 @@ class Ledger:
             "first": self._first,
             "step": self._step,
             "connections": self.connections,
+            "connected": self.connected,
             "counts": [[role, how, count] for (role, how), count in sorted(self._counts.items())],
             "errors": dict(self._errors.most_common(20)),
+            "names": {host: list(ports) for host, ports in self._names.items()},
+            "changes": [list(each) for each in self._changes],
             "columns": {
                 "role": list(self._roles),
                 "how": list(self._how),
@@ -104,6 +141,13 @@ class Ledger:
                 "received": list(self._received),
             },
         }
+
+    def _moved(self, old: int | None, new: int, time: float) -> None:
+        """A client went from one state into another."""
+        part = min(BINS, max(0, ceil((time - self._started) * self._per_second)))
+        if old is not None:
+            self._changes[old][part] -= 1
+        self._changes[new][part] += 1
 
     def _place(self, course: Course) -> int:
         return (course.number - self._first) // self._step

@@ -116,10 +116,6 @@ class Profile:
             at += self.start_jitter * derived_seed(self.seed, number, "start") / (1 << 64)
         return at
 
-    def changed(self, **changes: Any) -> Profile:
-        """The same with other values; None leaves a value as it is."""
-        return replace(self, **{name: value for name, value in changes.items() if value is not None})
-
     def as_dict(self) -> dict[str, Any]:
         """The profile as JSON or TOML would have it; `profile` reads it."""
         plain = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "parts"}
@@ -143,44 +139,40 @@ def profile(wanted: Profiled, **changes: Any) -> Profile:
     Raises:
         UsageError: It is none of these, or a value is outside its range.
     """
-    made = _profile(wanted)
-    return made.changed(**changes) if changes else made
-
-
-def _profile(wanted: Profiled) -> Profile:
+    given = {name: value for name, value in changes.items() if value is not None}
     if isinstance(wanted, Profile):
-        return wanted
-    if isinstance(wanted, Behaviour):
-        return Profile((Part(wanted),), name=wanted.name)
+        return replace(wanted, **given)
     if isinstance(wanted, Mapping):
-        return _from_plain(wanted)
+        return _from_plain({**wanted, **given})
     if isinstance(wanted, os.PathLike):
-        return _from_file(Path(wanted))
+        return _from_file(Path(wanted), given)
     if isinstance(wanted, str):
-        return _from_text(wanted)
+        return _from_text(wanted, given)
+    if isinstance(wanted, Behaviour):
+        return Profile((Part(wanted),), **{"name": wanted.name, **given})
     if isinstance(wanted, Iterable):
-        return Profile(tuple(wanted))  # type: ignore[arg-type] # made into parts there
+        return Profile(tuple(map(Part, wanted)), **given)
     raise UsageError(f"a profile is a name, a behaviour, plain data or a path, not {wanted!r}")
 
 
-def _from_text(text: str) -> Profile:
+def _from_text(text: str, given: dict[str, Any]) -> Profile:
     from ._builtin import PROFILES
 
     known = PROFILES.get(text.replace("_", "-"))
     if known is not None:
-        return known
+        return replace(known, **given)
     if text.endswith((".json", ".toml")):
-        return _from_file(Path(text))
+        return _from_file(Path(text), given)
     try:
         chosen = behaviour(text)
     except UsageError as error:
         raise UsageError(
             f"{error}\nProfiles are {', '.join(sorted(PROFILES))}, or a .json or .toml file"
         ) from None
-    return Profile((Part(chosen),), name=chosen.name)
+    return Profile((Part(chosen),), **{"name": chosen.name, **given})
 
 
-def _from_file(path: Path) -> Profile:
+def _from_file(path: Path, given: dict[str, Any]) -> Profile:
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -198,8 +190,7 @@ def _from_file(path: Path) -> Profile:
         raise UsageError(f"the profile {path} is malformed: {error}") from None
     if not isinstance(plain, Mapping):
         raise UsageError(f"the profile {path} is malformed: it is a table of values, not {plain!r}")
-    made = _from_plain(plain)
-    return made if made.name else replace(made, name=path.stem)
+    return _from_plain({"name": path.stem, **plain, **given})
 
 
 def _from_plain(plain: Mapping[str, Any]) -> Profile:
