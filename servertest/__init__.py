@@ -10,8 +10,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ._pytest._contract import DatagramContract, StreamContract
     from .clients import AsyncDatagramClient, AsyncStreamClient, DatagramClient, StreamClient
-    from .contract import Report, check
+    from .contract import Promises, Report, check
     from .launch import Kind, Running, kinds, launch
     from .proxy import Link, Proxy, link
     from .transcript import Exchange, Transcript, load_exchanges
@@ -21,13 +22,16 @@ __all__ = (
     "AsyncDatagramClient",
     "AsyncStreamClient",
     "DatagramClient",
+    "DatagramContract",
     "Exchange",
     "Kind",
     "Link",
+    "Promises",
     "Proxy",
     "Report",
     "Running",
     "StreamClient",
+    "StreamContract",
     "Transcript",
     "change_faults",
     "check",
@@ -42,7 +46,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "clients": ("AsyncDatagramClient", "AsyncStreamClient", "DatagramClient", "StreamClient"),
-    "contract": ("Report", "check"),
+    "_pytest._contract": ("DatagramContract", "StreamContract"),
+    "contract": ("Promises", "Report", "check"),
     "launch": ("Kind", "Running", "kinds", "launch"),
     "proxy": ("Link", "Proxy", "link"),
     "transcript": ("Exchange", "Transcript", "load_exchanges"),

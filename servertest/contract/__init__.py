@@ -12,6 +12,7 @@ from ._subject import *
 from ._violation import *
 
 __all__ = (
+    "IN_A_PROCESS",
     "Bench",
     "Case",
     "CheckFamily",

@@ -326,7 +326,11 @@ def _reproduction(target: Any, plan: Plan | DatagramPlan, expected: bytes | None
 
 def _as_code(value: Any) -> str:
     if isinstance(value, Plan | DatagramPlan | Piece):
-        fields = [one for one in dataclasses.fields(value) if getattr(value, one.name) != one.default]
+        fields = [
+            one
+            for one in dataclasses.fields(value)
+            if one.name != "due" and getattr(value, one.name) != one.default
+        ]
         shown = [f"{one.name}={_as_code(getattr(value, one.name))}" for one in fields]
         return f"{type(value).__name__}({', '.join(shown)})"
     if isinstance(value, tuple):

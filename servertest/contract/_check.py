@@ -105,7 +105,7 @@ def check(
         safely: dict[str, Any] = IN_A_PROCESS if isinstance(target, HandlerTarget) else {}
         outcomes = tuple(_plain(subject, target, chosen, plain, timeout, progress, safely))
         results = []
-        for result in contract.run(bench, {one.kind: _why(one) for one in outcomes if _stops(one)}):
+        for result in contract.run(bench, {one.kind: why(one) for one in outcomes if stops(one)}):
             results.append(result)
             if on_result is not None:
                 on_result(result)
@@ -132,20 +132,20 @@ def _plain(
     """Hold the exchanges as they are, kind by kind."""
     for kind in kinds:
         fitting = [script for script in scripts if kind is None or script.transport == kind.transport]
-        outcome = _on_kind(subject, target, kind, fitting, timeout, options)
+        outcome = check_plainly(subject, target, kind, fitting, timeout, options)
         if progress is not None:
             progress(outcome)
         yield outcome
 
 
-def _stops(outcome: Outcome) -> bool:
+def stops(outcome: Outcome) -> bool:
     """Whether there is no use in checks there; that it was hard to stop is something that checks look into."""
     return outcome.verdict in ("skipped", "broken") or any(
         finding.conversation for finding in outcome.findings
     )
 
 
-def _why(outcome: Outcome) -> str:
+def why(outcome: Outcome) -> str:
     if outcome.findings:
         return f"the exchanges do not go as expected there: {outcome.findings[0].what}"
     return outcome.reason or "the exchanges could not be held there"
@@ -153,7 +153,7 @@ def _why(outcome: Outcome) -> str:
 
 def _stopped(contract: Contract, outcome: Outcome) -> tuple[Result, ...]:
     return tuple(
-        Result(info.name, info.family, IN_MEMORY, "skipped", reason=_why(outcome))
+        Result(info.name, info.family, IN_MEMORY, "skipped", reason=why(outcome))
         for info in contract.checks
         if any(kind.transport == info.transport for kind in contract.kinds)
     )
@@ -210,7 +210,7 @@ def _kinds(target: Any, scripts: list[Script], wanted: Iterable[Kind | str] | No
     return list(all_kinds(transport=transports, concurrency=_CONCURRENCY))
 
 
-def _on_kind(
+def check_plainly(
     subject: Any,
     target: Any,
     kind: Kind | None,

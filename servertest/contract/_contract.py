@@ -17,7 +17,7 @@ from ._registry import CheckInfo, NotApplicable, NotPromised
 from ._report import Finding, Result
 from ._subject import Bench, Profile
 
-__all__ = ("IN_MEMORY", "Contract", "Rehearsal", "prepared", "rehearsed")
+__all__ = ("IN_MEMORY", "Contract", "Item", "Rehearsal", "prepared", "rehearsed")
 
 IN_MEMORY = "in memory"
 
@@ -80,6 +80,34 @@ def _plain_finding(conversation: Conversation, received: bytes, what: str) -> Fi
     return Finding(conversation.number, line, what or "the answer is not what was expected", details)
 
 
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A check, and where it is to be done.
+
+    Attributes:
+        info: The check.
+        kind: On which kind of server; None if it is not to be done.
+        verdict: What is said instead.
+        reason: Why.
+    """
+
+    info: CheckInfo
+    kind: Kind | None
+    verdict: str = ""
+    reason: str = ""
+
+    @property
+    def where(self) -> str:
+        """The kind by its name, where there is a server."""
+        return str(self.kind) if self.kind is not None and self.info.technique != "in memory" else IN_MEMORY
+
+
+def _said(promises: Promises, name: str) -> bool:
+    """Whether the promise says something that stands in the way: `reads` does by being denied, the others by being made."""
+    value = getattr(promises, name)
+    return value is False if name == "reads" else bool(value)
+
+
 @dataclass
 class Contract:
     """A subject with all that is to be checked of it.
@@ -124,40 +152,43 @@ class Contract:
             bench: Where conversations in memory are held; None if the subject is no handler that can be called.
             failed: Kinds, by name, on which the conversations do not go as expected, each with what was found there.
         """
-        for info in self.checks:
-            if info.name in self.exclude:
-                yield self._result(info, IN_MEMORY, "excluded", self.exclude[info.name])
-            elif missing := self.promises.missing(info.needs):
-                yield self._result(
-                    info, IN_MEMORY, "not promised", f"it does not promise {', '.join(missing)}"
-                )
-            elif denied := [name for name in info.unless if getattr(self.promises, name)]:
-                yield self._result(info, IN_MEMORY, "not applicable", info.unless[denied[0]])
-            else:
-                yield from self._on_kinds(info, bench, failed)
+        for item in self.items():
+            yield self.result(item, bench, failed)
 
-    def _on_kinds(self, info: CheckInfo, bench: Bench | None, failed: Mapping[str, str]) -> Iterator[Result]:
-        kinds = [kind for kind in self.kinds if kind.transport == info.transport]
-        kinds = [kind for kind in kinds if info.kinds is None or info.kinds(kind)]
-        if not kinds:
-            return
+    def items(self) -> Iterator[Item]:
+        """All that there is to be done, and what there is not, with the reason."""
+        for info in self.checks:
+            kinds = [kind for kind in self.kinds if kind.transport == info.transport]
+            if not kinds:
+                continue
+            suited = [kind for kind in kinds if info.kinds is None or info.kinds(kind)]
+            if info.name in self.exclude:
+                yield Item(info, None, "excluded", self.exclude[info.name])
+            elif missing := self.promises.missing(info.needs):
+                yield Item(info, None, "not promised", f"it does not promise {', '.join(missing)}")
+            elif denied := [name for name in info.unless if _said(self.promises, name)]:
+                yield Item(info, None, "not applicable", info.unless[denied[0]])
+            elif not suited:
+                yield Item(info, None, "not applicable", "none of the kinds of server is one that it is for")
+            elif info.technique == "in memory":
+                # There, kinds differ only in the client's address.
+                yield Item(info, min(suited, key=lambda kind: kind.local))
+            else:
+                yield from (Item(info, kind) for kind in suited)
+
+    def result(self, item: Item, bench: Bench | None, failed: Mapping[str, str]) -> Result:
+        """What comes of one of the items; the arguments are those of `run`."""
+        info, kind = item.info, item.kind
+        if kind is None:
+            return self._result(info, item.where, item.verdict, item.reason)
         if info.technique == "in memory":
             if bench is None:
-                yield self._result(
-                    info, IN_MEMORY, "skipped", "only request handlers can be called in memory"
-                )
-                return
-            kinds = sorted(kinds, key=lambda kind: kind.local)[
-                :1
-            ]  # in memory, kinds differ only in the client's address
-        for kind in kinds:
-            where = IN_MEMORY if info.technique == "in memory" else str(kind)
-            if str(kind) in failed and info.technique != "in memory":
-                yield self._result(info, where, "skipped", failed[str(kind)])
-            elif kind.reason is not None:
-                yield self._result(info, where, "skipped", kind.reason)
-            else:
-                yield self.check(info, kind, where, bench)
+                return self._result(info, item.where, "skipped", self.unrehearsed)
+        elif str(kind) in failed:
+            return self._result(info, item.where, "skipped", failed[str(kind)])
+        elif kind.reason is not None:
+            return self._result(info, item.where, "skipped", kind.reason)
+        return self.check(info, kind, item.where, bench)
 
     def check(self, info: CheckInfo, kind: Kind, where: str, bench: Bench | None) -> Result:
         """Do one check on one kind. It ends, whatever the subject does; if it is servertest that fails, it says so."""

@@ -46,4 +46,4 @@ class Violation:
 
     def __str__(self) -> str:
         more = f" (and {self.also} more like it)" if self.also else ""
-        return f"{self.check} on {self.kind}: {self.explanation}{more}"
+        return f"{self.check} ({self.kind}): {self.explanation}{more}"
