@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 from .. import __version__
 from .._support import ServertestError, UsageError
-from . import _check, _faults, _kinds, _proxy, _record, _serve, _show
+from . import _check, _faults, _kinds, _proxy, _record, _serve, _show, _swarm
 from ._status import BROKEN, INTERRUPTED, USAGE
 
 __all__ = ("main",)
 
-_COMMANDS = (_check, _serve, _proxy, _record, _show, _faults, _kinds)
+_COMMANDS = (_check, _serve, _proxy, _record, _show, _swarm, _faults, _kinds)
 
 _EPILOG = """\
 exit status:

@@ -215,6 +215,16 @@ class Crowd:
         return self._progress
 
     @property
+    def begun(self) -> bool:
+        """Whether its first client has begun."""
+        return self._started is not None
+
+    @property
+    def last_probe(self) -> Probed | None:
+        """The newest of the repeated probes, if there is one."""
+        return next(reversed(self._prober.results), None)
+
+    @property
     def over(self) -> bool:
         """Whether it has ended, and there is a result."""
         return self._result is not None
