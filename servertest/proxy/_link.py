@@ -548,6 +548,9 @@ class Link:
     def peer_came(self, client: DatagramEnd, server: DatagramEnd, address: Any) -> RelayedPeer:
         """A datagram has come from somebody new."""
         record = self._enter(address)
+        for transcript, end in ((self.transcript, client), (self.upstream_transcript, server)):
+            if transcript is not None:
+                transcript.name_peer(record.number, end.peer)
         peer = RelayedPeer(
             self.relay,
             client,

@@ -136,6 +136,18 @@ class Transcript(Recorder):
             self._pass(self.ticks(), number, "datagram", direction, bytes(data), address)
             return number
 
+    def name_peer(self, number: int, address: Any) -> None:
+        """Datagrams of this address, and remarks about this number, belong together from now on.
+
+        Args:
+            number: The number, from 1; one that no other conversation has.
+            address: As `datagram` is given it.
+        """
+        with self._lock:
+            self._peers[address] = number
+            if number not in self._states:
+                self._open(self.now(), number, "datagram", address)
+
     def add(self, event: Event, *, source: Hashable = None) -> None:
         """Record a ready-made event.
 

@@ -30,6 +30,7 @@ from servertest.faults import (
 )
 from servertest.launch import Running, launch
 from servertest.proxy import Link, Proxy, link
+from servertest.transcript import Note
 from tests.proxy.conftest import LIMIT, Upper, UpperDatagram
 
 Make = Callable[..., Link]
@@ -435,3 +436,21 @@ def test_an_address_that_is_given_is_taken_and_can_be_had_again(upper: Running, 
     with link(upper, listen=address) as made, made.connect() as client:
         assert made.address == address
         assert ask(client) == b"HI\n"
+
+
+def test_what_hit_a_datagram_peer_stands_with_its_datagrams(make: Make, stack: ExitStack) -> None:
+    server = stack.enter_context(launch(UpperDatagram, kind="UDPServer"))
+    made = make(server, upstream(Loss(1)).on(datagram=1))
+    with made.connect() as one, made.connect() as two:
+        for client in (one, two):
+            client.send(b"lost")
+            client.send(b"not lost")
+            assert client.receive() == b"NOT LOST"
+    made.stop()
+    assert made.transcript
+    assert made.upstream_transcript
+    for transcript in (made.transcript, made.upstream_transcript):
+        assert [seen.number for seen in transcript.connections] == [1, 2]
+        assert [bytes(seen.downstream) for seen in transcript.connections] == [b"NOT LOST"] * 2
+    notes = [event.connection for event in made.transcript.events if isinstance(event, Note)]
+    assert set(notes) == {1, 2}
