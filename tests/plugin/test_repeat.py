@@ -219,6 +219,8 @@ from hypothesis import given, settings
 from servertest.faults import *
 from servertest.faults.strategies import plans
 
+LONG = b"x" * 5000 + b"\\n"
+
 class Reply(servers.StreamRequestHandler):
     def handle(self):
         self.wfile.write(self.rfile.readline().upper())
@@ -230,7 +232,7 @@ def server(module_serve):
 def fetch(address):
     # Takes any end for the end of the reply.
     with servers.socket.create_connection(address, 5) as sock:
-        sock.sendall(b"hello\\n")
+        sock.sendall(LONG)
         with sock.makefile("rb") as reply:
             return reply.read()
 
@@ -243,7 +245,7 @@ def test_any_network(server, module_proxy, plan):
         got = fetch(link.address)
     except OSError:
         return
-    assert got == b"HELLO\\n"
+    assert got == LONG.upper()
 """
 
 
