@@ -42,7 +42,9 @@ def suggests_keywords(function: Callable[_P, _T]) -> Callable[_P, _T]:
 
     The parameters stay what they are for type checkers, which see the mistake before it is made.
     """
-    known = tuple(cast("Any", function).__kwdefaults__)
+    code = cast("Any", function).__code__
+    by_name = code.co_varnames[code.co_posonlyargcount : code.co_argcount + code.co_kwonlyargcount]
+    known = tuple(name for name in by_name if name not in ("self", "cls"))
 
     @functools.wraps(function)
     def checked(*args: _P.args, **kwargs: _P.kwargs) -> _T:
