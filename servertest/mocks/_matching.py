@@ -295,14 +295,20 @@ def shown(expected: object) -> str:
     return f"what {str(name).rpartition('<locals>.')[2]}() accepts"
 
 
+#: Bytes that are shown in hex.
+_HEX = 16
+
+
 def _shown_bytes(data: bytes, most: int = 48) -> str:
-    part, rest = data[:most], len(data) - most
-    more = f" ... {rest} more bytes" if rest > 0 else ""
+    part = data[:most]
+    more = f" ... {len(data) - most} more bytes" if len(data) > most else ""
     readable = sum(32 <= byte < 127 or byte in b"\t\r\n" for byte in part)
     if readable * 5 >= len(part) * 4:
         text = repr(part)[2:-1].replace("\\'", "'").replace('"', '\\"')
         return f'"{text}"{more}'
-    return f"[{part[:24].hex(' ')}{' ...' if len(part) > 24 else ''}]{more}"
+    if len(data) <= _HEX:
+        return f"[{data.hex(' ')}]"
+    return f"[{data[:_HEX].hex(' ')}] ... {len(data) - _HEX} more bytes"
 
 
 def pattern_difference(pattern: re.Pattern[bytes], received: bytes) -> str:

@@ -192,7 +192,9 @@ class _Writer:
     def _act(self, step: Send | FinishSending | Disconnect, *, asked: bool) -> Act:
         delay = self.clock.delay(step.time)
         if isinstance(step, Send):
-            return Reply(Raw(step.data), delay) if asked else Push(Raw(step.data), delay)
+            # As it stands, whatever framing the requests have.
+            data = step.data if self.framing is None else Raw(step.data)
+            return Reply(data, delay) if asked else Push(data, delay)
         if isinstance(step, FinishSending):
             return HalfClosing(delay)
         return Reset(delay) if step.reset else Shutting(delay)

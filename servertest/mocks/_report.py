@@ -34,22 +34,26 @@ _DONE, _FAILED, _OPEN, _SKIPPED = "✓", "✗", "·", "~"
 
 def complaint(mock: MockServer) -> str:
     """Everything that is not as the script says; nothing if all is well."""
-    headlines: list[str] = []
-    guilty: list[Performance] = []
+    guilty: dict[tuple[str, str], list[Performance]] = {}
     for performance in mock.conversations:
-        found = list(_problems(performance, mock))
-        if found:
-            guilty.append(performance)
-            headlines += [f"{_who(performance, mock)}: {problem}" for problem in found]
+        if found := list(_problems(performance)):
+            # What is wrong in the same way is told once.
+            guilty.setdefault((performance.script.title, "\n".join(found)), []).append(performance)
+    headlines = [
+        f"{_who_all(performances, mock)}: {problem}"
+        for (_, problems), performances in guilty.items()
+        for problem in problems.splitlines()
+    ]
     unplayed = [script for script in mock.scripts if _never_played(script, mock)]
     headlines += [_missed(script, mock) for script in unplayed]
     if not headlines:
         return ""
-    shown_lines = [f"{name(mock)} did not get what its script expects:"]
-    shown_lines += [f"  {line}" for line in headlines[:10]]
+    lines = [f"{name(mock)} did not get what its script expects:", *(f"  {line}" for line in headlines[:10])]
     if len(headlines) > 10:
-        shown_lines.append(f"  ... and {len(headlines) - 10} more of this kind")
-    return "\n".join([*shown_lines, "", *_details(mock, guilty, unplayed)])
+        lines.append(f"  ... and {len(headlines) - 10} more of this kind")
+    return "\n".join(
+        [*lines, "", *_details(mock, [performances[0] for performances in guilty.values()], unplayed)]
+    )
 
 
 def status(mock: MockServer) -> str:
@@ -85,13 +89,14 @@ def _details(mock: MockServer, played: Sequence[Performance], unplayed: Sequence
 # -- what is wrong
 
 
-def _problems(performance: Performance, mock: MockServer) -> Iterator[str]:
+def _problems(performance: Performance) -> Iterator[str]:
     for trouble in performance.troubles:
         yield f"step {trouble.step.number} raised {type(trouble.error).__name__}: {trouble.error}"
     for unexpected in performance.unexpected[:3]:
         yield _unexpected(performance, unexpected)
     if len(performance.unexpected) > 3:
-        yield f"{len(performance.unexpected) - 3} more requests came that nothing expects"
+        more = len(performance.unexpected) - 3
+        yield f"{more} more request{'s' * (more != 1)} came that nothing expects"
     owed = _owed(performance)
     if owed and not performance.unexpected and not performance.troubles:
         yield _unmet(performance, owed)
@@ -105,11 +110,11 @@ def _owed(performance: Performance) -> list[Step]:
 
 def _unexpected(performance: Performance, unexpected: Unexpected) -> str:
     came = shown(unexpected.request.data) if unexpected.request.data else "an empty datagram"
-    midst = ", where the client ended in the midst of it," if unexpected.midst else ""
+    what = f"the client ended after {came}" if unexpected.midst else f"{came} came"
     step = _nearest_step(unexpected)
     if step is None:
-        return f"{came}{midst} came, and {_why_nothing(performance)}"
-    return f"{came}{midst} came, and step {step.number} expects {_expected(step)}"
+        return f"{what}, and {_why_nothing(performance)}"
+    return f"{what}, and step {step.number} expects {_expected(step)}"
 
 
 def _why_nothing(performance: Performance) -> str:
@@ -193,6 +198,14 @@ def _who(performance: Performance, mock: MockServer) -> str:
     return f"{'peer' if mock.setting.transport == 'datagram' else 'connection'} {performance.number}"
 
 
+def _who_all(performances: Sequence[Performance], mock: MockServer) -> str:
+    if len(performances) == 1:
+        return _who(performances[0], mock)
+    numbers = ", ".join(str(performance.number) for performance in performances[:8])
+    more = f" and {len(performances) - 8} more" if len(performances) > 8 else ""
+    return f"{'peers' if mock.setting.transport == 'datagram' else 'connections'} {numbers}{more}"
+
+
 def _heading(performance: Performance, conversation: Conversation | None, mock: MockServer) -> str:
     who = _who(performance, mock)
     if conversation is None:
@@ -236,7 +249,7 @@ def _step(
 
 
 def _tick(step: Step, performance: Performance | None, came: Sequence[Occurrence], blamed: bool) -> str:
-    if blamed:
+    if blamed and len(came) < max(step.least, 1):
         return _FAILED
     if came and len(came) >= step.least:
         return _DONE
@@ -272,7 +285,7 @@ def _tells_more(occurrence: Occurrence) -> bool:
 
 
 def _got(occurrence: Occurrence, mock: MockServer) -> str:
-    return f"          got {shown(occurrence.request.data)} at {_since(occurrence.time, mock):.3f} s"
+    return f"          got {shown(occurrence.request.data)} at {_since(occurrence.time, mock):.6f} s"
 
 
 def _since(time: float, mock: MockServer) -> float:
@@ -295,7 +308,7 @@ def _instead(performance: Performance, mock: MockServer) -> Iterator[str]:
 
 def _came_instead(performance: Performance, unexpected: Unexpected, mock: MockServer) -> Iterator[str]:
     data = unexpected.request.data
-    at = f"at {_since(unexpected.request.time, mock):.3f} s"
+    at = f"at {_since(unexpected.request.time, mock):.6f} s"
     step = _nearest_step(unexpected)
     if step is None or step.matcher is None:
         yield f"  what came {at}, though {_why_nothing(performance)}:"

@@ -14,7 +14,9 @@ from servertest.transcript import Delimited, Framing, LengthPrefixed
 from tests.mocks._stage import Stage
 
 WORDS = st.text("ab\n", min_size=1, max_size=4).map(lambda text: text.encode())
-PATTERNS = st.sampled_from([rb"a+b", rb"(?P<x>[ab]*)\n", rb"b.a", rb"a|ab\n", rb"(?s:..)\n?"]).map(lambda source: re.compile(source))
+PATTERNS = st.sampled_from([rb"a+b", rb"(?P<x>[ab]*)\n", rb"b.a", rb"a|ab\n", rb"(?s:..)\n?"]).map(
+    lambda source: re.compile(source)
+)
 OFTEN = st.sampled_from(["once", "optional", "forever", "twice", "more"])
 
 
