@@ -283,10 +283,10 @@ class Crowd:
         kind = report["kind"]
         if kind == "started":
             self._started = report.get("started", time.monotonic())
-        elif kind in ("progress", "begun"):
+        elif kind == "progress":
             names = ("seconds", "waiting", "open", "connections", "counts")
             self._progress = Progress(**{name: report[name] for name in names})
-            self._begun = self._begun or kind == "begun"
+            self._begun = self._begun or report["begun"]
         elif kind == "note":
             self._notes.append(report["note"])
         elif kind == "error":

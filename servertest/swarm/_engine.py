@@ -19,6 +19,7 @@ from ._sources import Sources
 from ._wheel import Wheel
 
 if TYPE_CHECKING:
+    from ..wire._relay_poller import Poller
     from ._job import Job
 
 __all__ = ("Engine",)
@@ -42,13 +43,23 @@ class Engine:
         job: What to do.
         tell: Is told how things stand, as plain data.
         stop_fd: A descriptor that becomes readable when the swarm is to end early.
+        poller: What waits; the system's best by default.
+        socket_type: What sockets are made of.
+        ended: Is told each connection that has ended, with the name of its behaviour.
 
     Raises:
         UsageError: There are not enough descriptors.
     """
 
     def __init__(
-        self, job: Job, tell: Callable[[dict[str, Any]], object], *, stop_fd: int | None = None
+        self,
+        job: Job,
+        tell: Callable[[dict[str, Any]], object],
+        *,
+        stop_fd: int | None = None,
+        poller: Poller | None = None,
+        socket_type: type[socket.socket] = socket.socket,
+        ended: Callable[[Course, str], object] | None = None,
     ) -> None:
         require_descriptors(len(job.numbers))
         self._job = job
@@ -57,7 +68,9 @@ class Engine:
         self._family, address = job.resolved()
         self._sources = Sources(address)
         self._make_roles()
-        self._poller = new_poller()
+        self._poller = poller or new_poller()
+        self._socket_type = socket_type
+        self._ended = ended
         self._wheel = Wheel()
         self._courses: dict[int, Course] = {}
         self._refused_for_now: dict[Course, Callable[[], int]] = {}
@@ -124,7 +137,7 @@ class Engine:
                 self._report(now, begun=True)
             elif now - told_at >= _PROGRESS:
                 told_at = now
-                self._report(now)
+                self._report(now, begun=begun)
             if not self._courses and not self._waiting and not self._again:
                 return
             self._poll(min(told_at + _PROGRESS, self._ends_at, self._next_at()) - time.monotonic())
@@ -171,7 +184,7 @@ class Engine:
 
     def _socket(self, role: Role) -> socket.socket:
         kind = socket.SOCK_STREAM if role.transport == "stream" else socket.SOCK_DGRAM
-        sock = socket.socket(self._family, kind)
+        sock = self._socket_type(self._family, kind)
         sock.setblocking(False)
         if role.script.window is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, role.script.window)
@@ -213,7 +226,7 @@ class Engine:
             course.finish("timed_out", now)
         elif now - course.begun >= self._job.profile.connect_timeout:
             course.finish("timed_out", now)
-            self._ledger.ended_as(course)
+            self._over(course)
             return
         else:
             self._connecting(course, ask())
@@ -225,7 +238,7 @@ class Engine:
         if course.is_over():
             if self._courses.pop(fd, None) is not None:
                 self._poller.forget(fd, stays_open=False)
-                self._ledger.ended_as(course)
+                self._over(course)
                 every = course.role.script.every
                 if every is not None and course.ended is not None:
                     # Not before the one connection has ended: or a server that stalls would be flooded by honest clients.
@@ -249,7 +262,13 @@ class Engine:
         self._courses.clear()
         for course in left:
             course.stop(now)
-            self._ledger.ended_as(course)
+            self._over(course)
+
+    def _over(self, course: Course) -> None:
+        self._ledger.ended_as(course)
+        if self._ended is not None:
+            part = self._part_of[(course.number - self._job.first) // self._job.step]
+            self._ended(course, self._job.profile.parts[part].behaviour.name)
 
     # -- reports
 
@@ -267,7 +286,8 @@ class Engine:
         ledger = self._ledger
         self._tell(
             {
-                "kind": "begun" if begun else "progress",
+                "kind": "progress",
+                "begun": begun,
                 "seconds": round(now - self._started, 3),
                 "waiting": len(self._waiting),
                 "open": len(self._courses) + len(self._refused_for_now),
