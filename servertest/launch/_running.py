@@ -227,20 +227,20 @@ class Running:
             listener = self._bind(wanted)
         elif wanted is None:
             wanted = self._free_address()
-        self._prepare_tls(wanted if listener is None else listener.getsockname())
-        plan = Plan(
-            target=setup.target,
-            kind=setup.kind,
-            observer=_Observer(self),
-            listener=listener,
-            address=wanted,
-            tls=self._server_tls,
-            timeout=setup.timeout,
-            options=setup.options,
-        )
-        if self._fault_state is not None:
-            plan.faults = self._fault_state.setup_for(self._host)
         try:
+            self._prepare_tls(wanted if listener is None else listener.getsockname())
+            plan = Plan(
+                target=setup.target,
+                kind=setup.kind,
+                observer=_Observer(self),
+                listener=listener,
+                address=wanted,
+                tls=self._server_tls,
+                timeout=setup.timeout,
+                options=setup.options,
+            )
+            if self._fault_state is not None:
+                plan.faults = self._fault_state.setup_for(self._host)
             self._host.start(plan)
             if self._fault_state is not None:
                 self._fault_state.started(self._host)
@@ -291,13 +291,23 @@ class Running:
         Raises:
             StillRunning: Something had to be forced, or could not even be forced; the message says what it was doing.
             HandlerFailed: The server had errors that were not claimed. If both, the former, caused by the latter.
+            UsageError: The caller is one of its handlers.
         """
+        self._refuse_from_inside()
         with self._lock:
             try:
                 self._halt(timeout)
             finally:
                 self._release()
             self._raise_what_is_left()
+
+    def _refuse_from_inside(self) -> None:
+        # Before the lock, which somebody may hold who waits for this very handler.
+        if getattr(self._host, "is_here", False):
+            raise UsageError(
+                f"{self}: a handler cannot stop or restart it from here, for that waits until handlers have ended; "
+                "self.server.shutdown() does not wait"
+            )
 
     def _halt(self, timeout: float | None) -> None:
         if not self._running:
@@ -356,9 +366,10 @@ class Running:
         Also after `stop`, as far as nobody else has taken the address meanwhile.
 
         Raises:
-            UsageError: The target cannot be made twice.
+            UsageError: The target cannot be made twice, or the caller is one of its handlers.
             AddressInUse: Somebody else has taken the address.
         """
+        self._refuse_from_inside()
         with self._lock, self.down():
             pass
 
@@ -369,9 +380,10 @@ class Running:
         Errors, transcript, hits and faults go on. Datagrams sent to it meanwhile are lost.
 
         Raises:
-            UsageError: The target cannot be made twice.
+            UsageError: The target cannot be made twice, or the caller is one of its handlers.
             AddressInUse: Somebody else has taken the address meanwhile.
         """
+        self._refuse_from_inside()
         if not self._setup.target.repeatable:
             raise UsageError(
                 f"{self} cannot be restarted: {self.target.name} was made by somebody else; give its class"

@@ -100,6 +100,10 @@ class SocketServerServable:
         """Where clients reach it."""
         return cast("Address", self.server.server_address)
 
+    def works_in(self, thread: threading.Thread) -> bool:
+        """Whether a handler runs in this thread."""
+        return any(activity.thread is thread and not activity.ended for activity in self._book)
+
     # -- serving
 
     def serve(self) -> None:

@@ -56,6 +56,13 @@ class ThreadHost:
         """Whether the server serves."""
         return self._thread is not None and self._thread.is_alive()
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller is the server: its loop, or one of its handlers."""
+        works_in = getattr(self._servable, "works_in", None)
+        here = threading.current_thread()
+        return here is self._thread or (works_in is not None and works_in(here))
+
     def start(self, plan: Plan) -> None:
         """Build the server and start its thread. It is reachable at once: its socket is listening."""
         self._observer = plan.observer

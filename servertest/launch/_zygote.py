@@ -46,7 +46,12 @@ class Zygote:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._control, theirs = socket.socketpair()
-        self._words, words = os.pipe()
+        try:
+            self._words, words = os.pipe()
+        except OSError:
+            self._control.close()
+            theirs.close()
+            raise
         try:
             with theirs:
                 self._process = subprocess.Popen(  # noqa: S603 - the interpreter that runs this
@@ -58,6 +63,10 @@ class Zygote:
                     env=_environment(),
                     start_new_session=True,  # Ctrl-C is for the test's process; this one ends with it
                 )
+        except BaseException:
+            self._control.close()
+            os.close(self._words)
+            raise
         finally:
             os.close(words)
         os.set_blocking(self._words, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -92,6 +93,20 @@ def test_what_it_says_when_it_cannot_start_is_told(monkeypatch: pytest.MonkeyPat
             zygote.introduce()
     finally:
         zygote.close()
+
+
+@pytest.mark.parametrize("call", ["os.pipe", "subprocess.Popen"])
+def test_what_it_has_opened_is_closed_when_it_cannot_be_started(
+    monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    before = set(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(call, refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        Zygote()
+    assert set(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_launch_without_a_zygote_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:

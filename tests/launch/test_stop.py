@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from servertest import servers
-from servertest._support import DeadlineExceeded, HandlerFailed, StillRunning
+from servertest._support import DeadlineExceeded, HandlerFailed, StillRunning, UsageError
 from servertest.launch import FactoryTarget, Kind, kinds, launch
 
 from ._handlers import Upper, echo, handler_for
@@ -151,6 +151,22 @@ def test_a_loop_that_dies_before_it_begins_does_not_hold_up_the_launch() -> None
     with launch(Stillborn, Upper) as running:
         assert time.monotonic() - began < 5
         assert running.errors.pop().message == "no selector"
+
+
+@pytest.mark.parametrize("kind", ["TCPServer", "ThreadingTCPServer", "ThreadPoolTCPServer"])
+@pytest.mark.parametrize("call", ["stop", "restart"])
+def test_a_handler_that_would_wait_for_its_own_end_is_told_so(kind: str, call: str) -> None:
+    class Deadlock(servers.StreamRequestHandler):
+        def handle(self) -> None:
+            self.wfile.write(b"here\n")
+            try:
+                getattr(running, call)()
+            except UsageError as error:
+                self.wfile.write(str(error).encode())
+
+    with launch(Deadlock, kind) as running, running.connect() as client:
+        client.expect(b"here\n")
+        assert b"self.server.shutdown() does not wait" in client.read_eof()
 
 
 def test_stop_is_done_once() -> None:

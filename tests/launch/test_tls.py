@@ -36,6 +36,19 @@ def test_connect_trusts_the_server_and_presents_what_it_wants(tls: Any) -> None:
             assert client.readline() == b"HI\n"
 
 
+def test_without_a_certificate_nothing_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise ImportError("no trustme")
+
+    monkeypatch.setattr("servertest.tls.shared_authority", refuse)
+    with pytest.raises(ImportError) as caught:
+        launch(Upper, tls=True)
+    held = [value for entry in caught.traceback for value in entry.frame.f_locals.values()]
+    listeners = [value for value in held if isinstance(value, socket.socket)]
+    assert listeners
+    assert all(listener.fileno() == -1 for listener in listeners)
+
+
 def test_the_transcript_has_plain_text() -> None:
     with launch(Upper, tls=True) as running:
         echo(running)
