@@ -112,7 +112,7 @@ def test_the_first_connection_fails_and_the_second_works(make: Callable[..., Moc
     mock = make()
     mock.on(connection=1).reset()
     mock.expect(b"x").reply(b"y").close()
-    with mock.connect() as client, pytest.raises(PeerReset):
+    with pytest.raises(ConnectionResetError), mock.connect() as client:
         client.read_eof()
     with mock.connect() as client:
         client.send_all(b"x")

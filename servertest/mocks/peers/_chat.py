@@ -31,10 +31,12 @@ class LineChat(Peer):
         with room.lock:
             room.count += 1
             name = f"guest{room.count}"
+            others = list(room.guests)
             room.guests[name] = sock
         try:
             sock.sendall(f"* welcome, {name}\r\n".encode())
-            self._tell(room, f"* {name} has come", besides=name)
+            for other in others:
+                self._send(room, other, f"* {name} has come")
             with sock.makefile("rb") as lines:
                 for line in lines:
                     text = line.decode("utf-8", "replace").strip()
