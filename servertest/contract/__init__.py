@@ -13,6 +13,7 @@ from ._violation import *
 
 __all__ = (
     "IN_A_PROCESS",
+    "NEEDS_MEMORY",
     "Bench",
     "Case",
     "CheckFamily",

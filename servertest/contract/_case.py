@@ -6,7 +6,7 @@ import dataclasses
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,11 +16,12 @@ from ._conversation import Conversation
 from ._plan import DatagramPlan, Delivery, Failed, Family, Piece, Plan, Record
 from ._promises import Promises
 from ._registry import NotApplicable
-from ._subject import Bench, Profile
+from ._subject import Profile
 from ._violation import Violation
 
-__all__ = ("IN_A_PROCESS", "Case", "describe_record")
+__all__ = ("IN_A_PROCESS", "NEEDS_MEMORY", "Case", "describe_record")
 
+NEEDS_MEMORY = "it needs a request handler that can be called in memory"
 #: How handlers are launched: where they can do no harm. What they leave behind is looked at by checks that tell what is there once from what
 #: is there with every client.
 IN_A_PROCESS: dict[str, Any] = {"host": "process", "options": {"leak_check": False}}
@@ -40,7 +41,7 @@ class Case:
         conversations: What was held with it when all went well, with the replies that came.
         profile: "quick" or "full".
         seed: What repeats random choices.
-        bench: Where conversations in memory are held; None if the subject is no request handler.
+        bench: Where planned conversations are held.
         timeout: Seconds of real time that a client of a live server waits.
     """
 
@@ -51,10 +52,11 @@ class Case:
     conversations: tuple[Conversation, ...]
     profile: Profile
     seed: int
-    bench: Bench | None
+    bench: Any
     timeout: float = 5.0
     where: str = "in memory"
-    given: list[Violation] = field(default_factory=list)
+    in_memory: bool = True
+    played: int = 0
 
     @cached_property
     def random(self) -> random.Random:
@@ -102,13 +104,22 @@ class Case:
             fresh: Whether each finds the subject as it was at the beginning; always so if it promises to be stateful.
             family: Of what family clients are; that of the kind by default.
         """
-        assert self.bench is not None
         plans = [replace(plan, family=family or self.family) for plan in plans]
+        if not all(map(self.can_play, plans)):
+            raise NotApplicable(NEEDS_MEMORY)
+        self.played += len(plans)
         if self.promises.stateful:
             fresh = True
             earlier = self.earlier(conversation)
             plans = [replace(plan, before=(*earlier, *plan.before)) for plan in plans]
-        return self.bench.rehearse(plans, fresh=fresh, limit=limit)
+        records: list[Record] = self.bench.rehearse(plans, fresh=fresh, limit=limit)
+        return records
+
+    def can_play(self, plan: Plan | DatagramPlan) -> bool:
+        """Whether a plan can be carried out: with a live server, some things cannot."""
+        from ._live_bench import can_be_live
+
+        return self.in_memory or can_be_live(plan)
 
     @property
     def family(self) -> Family:
@@ -126,9 +137,12 @@ class Case:
             plans: The plans.
             fresh: Whether each finds the subject as it was at the beginning; always so if it promises to be stateful.
         """
-        assert self.bench is not None
+        if not self.in_memory:
+            raise NotApplicable(NEEDS_MEMORY)
         plans = [replace(plan, family=self.family) if plan.family == "inet" else plan for plan in plans]
-        return self.bench.rehearse(plans, fresh=fresh or bool(self.promises.stateful), limit=5.0)
+        fresh = fresh or bool(self.promises.stateful)
+        deliveries: list[Delivery] = self.bench.rehearse(plans, fresh=fresh, limit=5.0)
+        return deliveries
 
     def wrong_delivery(self, delivery: Delivery) -> str:
         """What is wrong with how datagrams were handled; nothing if all went in order."""

@@ -64,6 +64,7 @@ class Plan:
             write them. None where it is not known.
         family: "inet", "inet6" or "unix": what address the client has.
         times: How often it is held; what is left behind is counted then, see `Record.left` and `Record.growth`.
+        turn: Seconds of real time in which an inner conversation has to get on if it is not held up.
         patience: Seconds of virtual time after which somebody who still waits for a silent client waits for ever.
     """
 
@@ -83,6 +84,7 @@ class Plan:
     due: tuple[tuple[int, int], ...] | None = None
     family: Family = "inet"
     times: int = 1
+    turn: float = 0.04
     patience: float = 3600.0
 
     @classmethod

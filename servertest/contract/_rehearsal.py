@@ -23,8 +23,8 @@ from ._steps import Stepper, subject_files
 
 __all__ = ("Stage", "rehearse")
 
-#: Seconds in which an inner conversation has to get on if it is not held up, how many of them it gets, and what it gets after the outer one.
-_TURN, _TURNS, _LAST_TURN = 0.04, 50, 1.0
+#: How many turns an inner conversation gets, and seconds after the outer one.
+_TURNS, _LAST_TURN = 50, 1.0
 #: Conversations that go before those after which is counted what is left behind.
 _WARM_UP = 3
 
@@ -313,7 +313,7 @@ class _Interruption:
         self._thread.start()
         for _ in range(_TURNS):
             before = self._progress()
-            self._thread.join(_TURN)
+            self._thread.join(self._plan.turn)
             self._held_up = self._thread.is_alive()
             if not self._held_up or self._progress() == before:
                 break

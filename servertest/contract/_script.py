@@ -30,7 +30,7 @@ _NOT_YET = 2000
 #: Seconds that threads of the handler get to write what is due.
 _GRACE = 0.05
 #: The same where it is known that something is due.
-_PATIENCE = 0.3
+_PATIENCE = 1.0
 #: Milliseconds that bytes may take from one end to the other.
 _DELIVERY = 100
 _BLOCK = 65_536

@@ -79,14 +79,14 @@ class Worker:
     def _in_a_fork(self, plans: tuple[Any, ...], job: Job, control: socket.socket) -> int:
         """How many of them are dealt with."""
         near, far = os.pipe()
-        with tempfile.TemporaryFile() as stacks, open(near, "rb") as counts:
+        with tempfile.TemporaryFile() as stacks:
             pid = os.fork()
             if pid == 0:
-                counts.close()
+                os.close(near)
                 self._perform(plans, job, control, far, stacks)
             os.close(far)
-            done = len(counts.read())
             _, status = os.waitpid(pid, 0)
+            done = _count(near)
             if done < len(plans):
                 write_frame(control, _unfinished(record_kind(plans[done]), status, stacks))
                 done += 1
@@ -103,9 +103,7 @@ class Worker:
             _one_arena()
             threading.stack_size(1 << 19)  # or each thread would seem to take eight megabytes
             with Stage(self.target) as stage:
-                for record in _records(stage, plans, job.limit, stacks):
-                    if os.getpid() != own:
-                        break  # the subject has forked, and its child has come back out of the handler
+                for record in _records(stage, plans, job.limit, stacks, own):
                     write_frame(control, record)
                     os.write(counts, b".")
             status = 0
@@ -113,12 +111,30 @@ class Worker:
             os._exit(status)
 
 
-def _records(stage: Stage, plans: tuple[Any, ...], limit: float, stacks: IO[bytes]) -> Iterator[Any]:
+def _records(
+    stage: Stage, plans: tuple[Any, ...], limit: float, stacks: IO[bytes], own: int
+) -> Iterator[Any]:
     for plan in plans:
         faulthandler.dump_traceback_later(limit, exit=True, file=stacks)
         record = stage.play(plan)
+        if os.getpid() != own:
+            os._exit(0)  # the subject has forked, and its child has come back out of the handler
         faulthandler.cancel_dump_traceback_later()
         yield record
+
+
+def _count(pipe: int) -> int:
+    """How many bytes have come through a pipe, whose other end children of the subject may still hold."""
+    total = 0
+    os.set_blocking(pipe, False)
+    try:
+        while data := os.read(pipe, 65_536):
+            total += len(data)
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(pipe)
+    return total
 
 
 def _one_arena() -> None:

@@ -41,7 +41,7 @@ def wrongs(
     fresh: bool = False,
 ) -> Iterator[Found]:
     """Hold plans, and give those of which the judge has something to say."""
-    plans = list(plans)
+    plans = [plan for plan in plans if case.can_play(plan)]
     for plan, record in zip(plans, case.play_all(plans, conversation, limit=limit, fresh=fresh), strict=True):
         if what := judge(plan, record):
             yield Found(plan, record, what)
