@@ -9,6 +9,8 @@ from typing import Any
 
 from hypothesis import given, settings, strategies as st
 
+from servertest.faults import Plan as Faults
+from servertest.faults.strategies import plans
 from servertest.mocks import Ending, Script, Template
 from servertest.transcript import Delimited, Framing, LengthPrefixed
 from tests.mocks._stage import Stage
@@ -123,3 +125,30 @@ def test_nothing_that_a_client_sends_breaks_anything(pieces: list[bytes], seed: 
     stage = Stage(script, seed=seed).say(*[piece for piece in pieces if piece]).run().end().run()
     assert not stage.performance.troubles
     assert stage.endings == [Ending.CLOSE]
+
+
+def under_faults(transport: Any, on_step: Faults, on_all: Faults, seed: int) -> tuple[Any, ...]:
+    script = Script(transport)
+    script.expect(re.compile(rb"(?s:..)")).reply(b"0123456789" * 20, pieces=3, pause=0.1).with_faults(on_step)
+    script.expect(b"next").reply(b"and so on", delay=0.2)
+    stage = Stage(script, seed=seed, faults=on_all).say(b"ab").run(100).say(b"next").run(200)
+    if transport == "stream":
+        stage.end().run(300)
+    assert not stage.performance.troubles
+    return stage.out, stage.performance.server_end, stage.owed
+
+
+@given(on_step=plans("stream"), on_all=plans("stream"), seed=st.integers(0, 3))
+@settings(max_examples=150, deadline=None)
+def test_any_faults_on_any_step_end_and_repeat(on_step: Faults, on_all: Faults, seed: int) -> None:
+    once = under_faults("stream", on_step, on_all, seed)
+    assert once == under_faults("stream", on_step, on_all, seed)
+    said = b"".join(what for _, what in once[0] if isinstance(what, bytes))
+    if not on_step and not on_all:
+        assert said == b"0123456789" * 20 + b"and so on"
+
+
+@given(on_step=plans("datagram"), on_all=plans("datagram"), seed=st.integers(0, 3))
+@settings(max_examples=150, deadline=None)
+def test_and_of_datagrams(on_step: Faults, on_all: Faults, seed: int) -> None:
+    assert under_faults("datagram", on_step, on_all, seed) == under_faults("datagram", on_step, on_all, seed)
