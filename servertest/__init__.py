@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .clients import AsyncDatagramClient, AsyncStreamClient, DatagramClient, StreamClient
     from .contract import Promises, Report, check
     from .launch import Kind, Running, kinds, launch
+    from .mocks import MockServer, record, replay
     from .proxy import Link, Proxy, link
     from .transcript import Exchange, Transcript, load_exchanges
     from .wire import change_faults, faulty
@@ -26,6 +27,7 @@ __all__ = (
     "Exchange",
     "Kind",
     "Link",
+    "MockServer",
     "Promises",
     "Proxy",
     "Report",
@@ -40,15 +42,18 @@ __all__ = (
     "launch",
     "link",
     "load_exchanges",
+    "record",
+    "replay",
 )
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "clients": ("AsyncDatagramClient", "AsyncStreamClient", "DatagramClient", "StreamClient"),
     "_pytest._contract": ("DatagramContract", "StreamContract"),
+    "clients": ("AsyncDatagramClient", "AsyncStreamClient", "DatagramClient", "StreamClient"),
     "contract": ("Promises", "Report", "check"),
     "launch": ("Kind", "Running", "kinds", "launch"),
+    "mocks": ("MockServer", "record", "replay"),
     "proxy": ("Link", "Proxy", "link"),
     "transcript": ("Exchange", "Transcript", "load_exchanges"),
     "wire": ("change_faults", "faulty"),
