@@ -228,3 +228,66 @@ def test_serve_ends_with_1_if_the_handler_raised(here: Path) -> None:
     assert process.returncode == 1
     assert "ZeroDivisionError: b'hi\\n'" in errors
     assert not (here / "s").exists()
+
+
+LINES_WIRE = 'wire 1\nconnect 1\n> "hi\\n"\n< "HI\\n"\n> "good morning\\n"\n< "GOOD MORNING\\n"\n'
+HASTY = """
+from servertest import servers
+
+class Hasty(servers.BaseRequestHandler):
+    def handle(self):
+        try:
+            while chunk := self.request.recv(4096):
+                self.request.sendall(chunk.strip().upper() + b"\\n")
+        except OSError:
+            pass
+"""
+
+
+def test_check_holds_a_handler_to_its_promises(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "hasty_of_mine.py").write_text(HASTY)
+    (here / "lines.wire").write_text(LINES_WIRE)
+    words = ["check", "hasty_of_mine.py:Hasty", "--exchanges", "lines.wire", "--kind", "TCPServer"]
+    more = [
+        "--promise",
+        "pipelining",
+        "--checks",
+        "framing",
+        "--exclude",
+        "one_byte_at_a_time=known",
+        "--seed",
+        "7",
+    ]
+    status = main([*words, *more, "--junit", "report.xml", "--html", "report.html"])
+    printed = capsys.readouterr().out
+    assert status == 1
+    assert "split_at_every_byte (in memory): the replies are others" in printed
+    assert "excluded" in printed
+    assert "not promised" in printed
+    assert "record = rehearse(Hasty, plan)" in printed
+    assert "Seed 7." in printed
+    assert "<failure" in (here / "report.xml").read_text()
+    assert "split_at_every_byte" in (here / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--promise", "idle"], "there is no promise 'idle'"),
+        (["--checks", "nothing"], "there is no check 'nothing'"),
+        (["--exclude", "garbage"], "say why"),
+        (["--promise", "idle_timeout=-1"], "idle_timeout is a number above 0"),
+    ],
+)
+def test_bad_words_about_contracts(
+    here: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert main(["check", "handlers_of_mine:Upper", "--exchanges", "upper.wire", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_checks_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--list"]) == 0
+    assert "split_at_every_byte" in capsys.readouterr().out
+    assert main(["check"]) == 2
+    assert "say what to check" in capsys.readouterr().err
