@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from .._support import HandlerFailed, StillRunning
+from .._support import HandlerFailed, StillRunning, UsageError
 from .._support._keywords import refuse_unknown_keywords
 from ..launch import Running
 from ..proxy import Proxy
@@ -49,19 +49,31 @@ class MakeLinks:
         """The links made so far, in that order, those that were stopped in the meantime too."""
         return tuple(self._made)
 
-    def __call__(self, upstream: Any, faults: Faults = None, **options: Any) -> Link:
+    def __call__(self, upstream: Any, faults: Faults = None, *more: Faults, **options: Any) -> Link:
         """An address that leads to a server, through faults.
 
         Args:
             upstream: A server that was put up, a mock server, another link, an address, or an address as text.
             faults: What goes wrong, in both directions unless aimed.
+            more: Nothing: faults are joined with ``|``.
             options: As for `servertest.proxy.Proxy.link`: seed, listen, tls, ... The seed is made of the run's and the test's
                 name, if none is given.
 
         Returns:
             The link. It is stopped when the fixture ends, or the example of Hypothesis in which it was made.
+
+        Raises:
+            UsageError: As by `servertest.proxy.Proxy.link`; or the server is a class, or there are faults without a ``|``.
         """
         refuse_unknown_keywords("proxy", options, _KEYWORDS)
+        if more:
+            raise UsageError(
+                f"proxy: several faults are joined with |: {' | '.join(map(repr, (faults, *more)))}"
+            )
+        if isinstance(upstream, type):
+            raise UsageError(
+                f"proxy: {upstream.__name__} is a class, and a link leads to what is up: proxy(serve({upstream.__name__}), ...)"
+            )
         options.setdefault("timeout", self._timeout)
         behind = getattr(upstream, "running", None)  # of a mock server
         turn = self._turns.take(self._end)
@@ -113,6 +125,8 @@ def link_sections(links: Iterable[Link]) -> list[tuple[str, str]]:
         if behind is not None and behind.events and made.settings.server is None:
             found.append((f"servertest transcript of {made}: its server", behind.render()))
         text = made.histories[0].render()
+        if not made.hits:
+            text += f"; {len(made.connections)} connection(s) came"
         if made.plan != made.settings.faults:
             text += f"\nat work in the end: {made.plan!r}"
         if failures := [one for one in made.connections if one.reason]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import groupby
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, cast
 
 from .._support import UsageError
 from ._declared import Declared
@@ -111,6 +111,7 @@ class Fault(_Composed, Declared):
         why_not: Why it makes none on the others, and what to use there.
         place: Where it works: "line", on what passes; "calls", on the calls of a socket; "listener", where connections
             are accepted.
+        instead: What to do where it cannot be had, if that is not to go to its place.
         usual_direction: On which way it works where it is not aimed; None for both.
         lossless: Whether every byte or datagram arrives once and unchanged, if perhaps late; at the latest when the fault
             is taken away.
@@ -119,6 +120,7 @@ class Fault(_Composed, Declared):
     carried_by: ClassVar[frozenset[Transport]] = frozenset({"stream", "datagram"})
     why_not: ClassVar[str] = ""
     place: ClassVar[Place] = "line"
+    instead: ClassVar[str] = ""
     usual_direction: ClassVar[Direction | None] = None
     lossless: ClassVar[bool] = False
 
@@ -272,14 +274,16 @@ class Plan(_Composed):
                 reason = f": {fault.why_not}" if fault.why_not else ""
                 raise UsageError(f"{type(fault).__name__} is not for a {transport}{reason}")
             if fault.place not in places:
-                raise UsageError(f"{type(fault).__name__} cannot be done here: {_ELSEWHERE[fault.place]}")
+                elsewhere = fault.instead or _ELSEWHERE[fault.place]
+                raise UsageError(f"{type(fault).__name__} cannot be done here: {elsewhere}")
             if entry.trigger:
                 entry.trigger.check(transport, fault.place)
 
 
 _ELSEWHERE: dict[Place, str] = {
     "line": "it works on bytes that pass from one side to the other",
-    "calls": "it works on the calls that a program makes on its own socket: wrap that with faulty()",
+    "calls": "it works on the calls that a program makes on its own socket: wrap that with faulty(), or give it to serve() "
+    "or connect()",
     "listener": "it works where a server accepts connections: give it to the server",
 }
 
@@ -306,7 +310,16 @@ def plan(faults: Faults) -> Plan:
         from ._text import read  # knows all families
 
         return read(faults)
-    raise UsageError(f"faults are Fault values, joined with |, or their text, not {faults!r}")
+    raise UsageError(f"faults are Fault values, joined with |, or their text, not {faults!r}{_meant(faults)}")
+
+
+def _meant(faults: Any) -> str:
+    """What was probably meant, as the end of a message."""
+    if isinstance(faults, type) and issubclass(faults, Fault):
+        return f": write {faults.__name__}()"
+    if isinstance(faults, list | tuple | set) and faults and all(isinstance(one, Fault) for one in faults):
+        return f": write {' | '.join(map(repr, faults))}"
+    return ""
 
 
 def upstream(*faults: Faults) -> Plan:

@@ -147,6 +147,7 @@ class Refuse(Fault):
     carried_by: ClassVar = frozenset({"stream"})
     why_not: ClassVar = "a datagram cannot be refused before it is sent: use Partition"
     place: ClassVar[Place] = "listener"
+    instead: ClassVar = "take the server or the link down: with server.down(), or with link.down()"
 
     def calls(self, site: Site) -> Calls:
         """Begin to refuse."""

@@ -22,6 +22,7 @@ from servertest.faults import (
     ShortReads,
     Site,
     Slicer,
+    SlowAccept,
     Stage,
     Stall,
     downstream,
@@ -114,11 +115,29 @@ def test_a_fault_of_the_other_transport_is_refused_with_the_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason"), [(ShortReads(), "its own socket"), (Refuse(), "accepts connections")]
+    ("fault", "reason"),
+    [
+        (ShortReads(), "its own socket"),
+        (SlowAccept(), "accepts connections"),
+        (Refuse(), "with link.down()"),
+    ],
 )
 def test_a_fault_of_another_place_is_refused_with_the_reason(fault: Fault, reason: str) -> None:
     with pytest.raises(UsageError, match=f"{type(fault).__name__} cannot be done here: .*{reason}"):
         plan(fault).check("stream", ("line",))
+
+
+@pytest.mark.parametrize(
+    ("faults", "says"),
+    [
+        ([Latency(), Slicer(2)], r"write Latency\(\) \| Slicer\(average_size=2\)"),
+        (Slicer, r"write Slicer\(\)"),
+        (3, "or their text, not 3$"),
+    ],
+)
+def test_what_is_no_plan_is_told_with_what_was_meant(faults: Any, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        plan(faults)
 
 
 @pytest.mark.parametrize(

@@ -123,10 +123,22 @@ def test_the_client_stays(left_open, {arguments}):
     result.assert_outcomes(passed=1)
 
 
-def test_a_keyword_that_nobody_knows(run: Run) -> None:
-    result = run("def test_it(serve, proxy): proxy(serve(Upper), sed=7)")
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("serve(Upper), sed=7", "*proxy() knows no sed=; did you mean seed=?"),
+        ("serve(Upper), Slicer(2), Latency(0)", "*joined with |: Slicer(average_size=2) | Latency(delay=0)"),
+        ("serve(Upper), [Slicer(2), Slicer(3)]", "*: write Slicer(average_size=2) | Slicer(average_size=3)"),
+        ("serve(Upper), Slicer", "*: write Slicer()"),
+        ("Upper, Slicer(2)", "*Upper is a class*: proxy(serve(Upper), ...)"),
+        ("'http://127.0.0.1:80'", "*'http://127.0.0.1:80' is a URL, not an address*"),
+        ("serve(Upper), Refuse()", "*Refuse cannot be done here: *with link.down()"),
+    ],
+)
+def test_what_cannot_be_is_told_with_what_was_meant(run: Run, arguments: str, says: str) -> None:
+    result = run(f"from servertest.faults import *\ndef test_it(serve, proxy): proxy({arguments})")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*proxy() knows no sed=; did you mean seed=?"])
+    result.stdout.fnmatch_lines([says])
 
 
 def test_a_trigger_that_raises_fails_the_test(run: Run) -> None:
@@ -202,7 +214,7 @@ def test_it(refused_address, proxy):
 """
     )
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["nothing was hit", "connection 1: *refused*"])
+    result.stdout.fnmatch_lines(["nothing was hit; 1 connection(s) came", "connection 1: *refused*"])
 
 
 def test_a_handler_is_not_to_blame_for_what_a_fault_does_to_its_connection(run: Run) -> None:
