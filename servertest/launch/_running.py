@@ -753,7 +753,8 @@ def _tells_of_loss(exception: BaseException, *, rude: bool) -> bool:
         return True
     # Known by its name: nothing here imports ssl.
     secure = any(kind.__name__ == "SSLError" for kind in type(exception).__mro__)
-    return rude and (secure or isinstance(exception, TimeoutError))
+    # A Unix datagram client whose name is gone has no address that could be found.
+    return rude and (secure or isinstance(exception, TimeoutError | FileNotFoundError))
 
 
 def _way_out(error: HandlerError) -> str:

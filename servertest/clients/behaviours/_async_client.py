@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..._support import DEFAULT_TIMEOUT
 from .._async_waiting import LoopWaiter
 from .._core import hostname_of
-from ._carrying import dial, make_course, make_role, poll_once, steps
+from ._carrying import dial, make_role, poll_once, steps
 from ._front import BehavingFront
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ class AsyncBehavingClient(BehavingFront):
     ) -> Self:
         """As `BehavingClient.connect`."""
         chosen, role = make_role(behaviour, transport, seed, tls, server_hostname or hostname_of(address))
-        sock = await LoopWaiter().run(dial(address, role, source), timeout, on_deadline)
-        return cls(chosen, make_course(role, connection, sock), address, timeout)
+        dialled = await LoopWaiter().run(dial(address, role, source), timeout, on_deadline)
+        return cls(chosen, dialled, dialled.begin(role, connection), address, timeout)
 
     async def __aenter__(self) -> Self:
         return self

@@ -5,11 +5,13 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from ..._support import UsageError, family_of, format_address
-from .._dial import dial_datagram
+from ..._support import UsageError, format_address
+from .._dial import dial_datagram, dial_stream
 from .._own_name import OwnName
+from .._steps import Operation
 from ._behaviour import behaviour
 from ._course import Course, Role
 
@@ -18,10 +20,10 @@ if TYPE_CHECKING:
     import ssl
 
     from ..._support import Address, Transport
-    from .._steps import Operation
+    from .._steps import Steps
     from ._behaviour import Behaving, Behaviour
 
-__all__ = ("Carrying", "Need", "dial", "make_course", "make_role", "poll_once", "steps")
+__all__ = ("Carrying", "Dialled", "Need", "dial", "make_role", "poll_once", "steps")
 
 _ENDED = getattr(select, "POLLRDHUP", 0) | getattr(select, "POLLHUP", 0) | getattr(select, "POLLERR", 0)
 
@@ -97,31 +99,43 @@ def make_role(
     return chosen, Role(chosen.script(transport), seed, transport, tls, server_hostname, keeps=True)
 
 
-def make_course(role: Role, number: int, sock: socket.socket) -> Course:
-    """A course on a socket that is connected."""
-    sock.setblocking(False)
-    kind: Callable[..., Course] = Course
-    if role.tls is not None:
-        from ._secure_course import SecureCourse
+@dataclass(slots=True)
+class Dialled:
+    """A socket that is connected.
 
-        kind = SecureCourse
-    course = kind(role, number, sock, time.monotonic())
-    course.opened(time.monotonic())
-    return course
+    Attributes:
+        sock: It does not block.
+        name: Its own name, where it needed one.
+    """
+
+    sock: socket.socket
+    name: OwnName | None = None
+
+    def begin(self, role: Role, number: int) -> Course:
+        """Play a role on it."""
+        kind: Callable[..., Course] = Course
+        if role.tls is not None:
+            from ._secure_course import SecureCourse
+
+            kind = SecureCourse
+        return kind(role, number, self.sock, time.monotonic())
 
 
-def dial(address: Address, role: Role, source: Address | None) -> Operation[Any]:
+def dial(address: Address, role: Role, source: Address | None) -> Operation[Dialled]:
     """Open the connection, with the window that the script asks for."""
-    from .._dial import dial_stream
-    from .._steps import Operation
+    steps = _dial_stream if role.transport == "stream" else _dial_datagram
+    return Operation(steps(address, role, source), f"a connection to {format_address(address)}")
 
-    if role.transport == "stream":
-        return dial_stream(address, source, window=role.script.window)
-    family_of(address)
+
+def _dial_stream(address: Address, role: Role, source: Address | None) -> Steps[Dialled]:
+    return Dialled((yield from dial_stream(address, source, window=role.script.window).steps))
+
+
+def _dial_datagram(address: Address, role: Role, source: Address | None) -> Steps[Dialled]:
     name = OwnName(source, reachable=True)
-    return Operation(_dial_datagram(address, name), f"a socket to {format_address(address)}")
-
-
-def _dial_datagram(address: Address, name: OwnName) -> Any:
-    sock, _ = yield from dial_datagram(address, name, True)
-    return sock
+    try:
+        sock, _ = yield from dial_datagram(address, name, True)
+    except BaseException:
+        name.take_back()
+        raise
+    return Dialled(sock, name)

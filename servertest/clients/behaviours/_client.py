@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..._support import DEFAULT_TIMEOUT
 from .._core import hostname_of
 from .._steps import run
-from ._carrying import dial, make_course, make_role, poll_once, steps
+from ._carrying import dial, make_role, poll_once, steps
 from ._front import BehavingFront
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ class BehavingClient(BehavingFront):
             PeerRefused, AddressError, DeadlineExceeded, OSError: As for `StreamClient.connect`.
         """
         chosen, role = make_role(behaviour, transport, seed, tls, server_hostname or hostname_of(address))
-        sock = run(dial(address, role, source), timeout, on_deadline)
-        return cls(chosen, make_course(role, connection, sock), address, timeout)
+        dialled = run(dial(address, role, source), timeout, on_deadline)
+        return cls(chosen, dialled, dialled.begin(role, connection), address, timeout)
 
     def __enter__(self) -> Self:
         return self

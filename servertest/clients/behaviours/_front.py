@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from ..._support import Address
     from ._behaviour import Behaviour
+    from ._carrying import Dialled
     from ._course import Course
     from ._outcome import Outcome
 
@@ -23,7 +24,8 @@ class BehavingFront:
 
     Args:
         behaviour: What the client does.
-        course: Its connection.
+        dialled: Its socket.
+        course: What it does on that.
         address: The server's address.
         timeout: Seconds of a run.
 
@@ -34,14 +36,18 @@ class BehavingFront:
         timeout: Seconds of a run.
     """
 
-    def __init__(self, behaviour: Behaviour, course: Course, address: Address, timeout: float) -> None:
+    def __init__(
+        self, behaviour: Behaviour, dialled: Dialled, course: Course, address: Address, timeout: float
+    ) -> None:
         self.behaviour = behaviour
         self.address = address
         self.timeout = timeout
         self._course = course
         self._outcome: Outcome | None = None
-        # It may have ended in its first step.
-        self.local_address: Address = course.sock.getsockname() if not course.is_over() else ("", 0)
+        self._name = dialled.name
+        self.local_address: Address = dialled.sock.getsockname()
+        # Only now: it may end in its first step.
+        course.opened(time.monotonic())
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {format_address(self.address)}: {self.behaviour!r}, {self.outcome.how}>"
@@ -83,3 +89,5 @@ class BehavingFront:
             # How it stood before we closed it is what tells of the server.
             self._course.stop(time.monotonic())
             self._outcome = self._course.outcome
+            if self._name is not None:
+                self._name.take_back()
