@@ -51,6 +51,8 @@ def complaint(mock: MockServer) -> str:
     lines = [f"{name(mock)} did not get what its script expects:", *(f"  {line}" for line in headlines[:10])]
     if len(headlines) > 10:
         lines.append(f"  ... and {len(headlines) - 10} more of this kind")
+    if len(mock.trace):
+        lines.append(f"  (faults were at work; their seed is {mock.seed!r})")
     return "\n".join(
         [*lines, "", *_details(mock, [performances[0] for performances in guilty.values()], unplayed)]
     )

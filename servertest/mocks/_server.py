@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from .._support import DEFAULT_TIMEOUT, STOP_TIMEOUT, Deadline, Mismatch, UsageError, suggests_keywords
-from ..faults import plan
+from ..faults import Trace, plan
 from ..launch import FunctionTarget, HandlerTarget, Kind, launch
 from ..transcript import Transcript, matches
 from ..wire import observed_number
@@ -89,6 +89,7 @@ class MockServer(Script):
         self._whole = plan(faults)
         self._whole.check(chosen.transport, ("line",))
         self._seed = seed
+        self._trace = Trace()
         self._patient = patient
         self._progress = threading.Condition(self.setting.lock)
         self._scripts: list[tuple[Callable[[int], bool], Script]] = []
@@ -97,6 +98,8 @@ class MockServer(Script):
         self._actors: list[StreamActor] = []
         self._stopping = self._stopped = False
         self.scenarios = Scenarios(self._wake)
+        #: What faults have decided, on whatever connection.
+        self.trace = Trace()
         datagram = chosen.transport == "datagram"
         #: Reaches the server that plays for connections which have no script.
         self.beyond: Callable[[], Any] | None = None
@@ -215,6 +218,11 @@ class MockServer(Script):
         """The script for connections that have none of their own, and those for some."""
         return [self, *(script for _, script in self._scripts)]
 
+    @property
+    def seed(self) -> int | str:
+        """Where the random numbers of faults and of garbage come from."""
+        return self._seed
+
     def status(self) -> str:
         """How far the script got on each connection, and what passed, for people."""
         return status(self)
@@ -255,6 +263,13 @@ class MockServer(Script):
         if len(found) < least or (times is not None and len(found) > times):
             raise Mismatch(nearest(self, expected, found, times, connection))
         return found
+
+    @property
+    def histories(self) -> list[History]:
+        """Faults, seed and what was decided, those of single steps included; nothing if there was nothing."""
+        if not self._whole and not self._trace:
+            return []
+        return [History("mock server", self._whole, self._seed, self._trace, self.transcript.started)]
 
     def _found(self, expected: Expected, connection: int | None) -> list[Request]:
         return [
@@ -420,6 +435,8 @@ class MockServer(Script):
                 self._progress.notify_all()
 
         def note(decision: Decision) -> None:
+            self.trace(decision)
+            self._trace.add(decision)
             self.transcript.note(number, f"{decision.fault}: {decision.what}")
 
         with self._progress:

@@ -159,7 +159,12 @@ CASES: list[tuple[str, Callable[..., Any], tuple[bytes, ...], dict[str, Any], li
         lambda m: (m.expect(b"A").reply(b"0123456789").with_faults(ResetPeer(after_bytes=5)), m.expect(b"B")),
         (b"A",),
         {},
-        ["the server had cut the connection off before", "ResetPeer(after_bytes=5)", "* reset_peer: "],
+        [
+            "the server had cut the connection off before",
+            "ResetPeer(after_bytes=5)",
+            "* reset_peer: ",
+            "their seed is 0",
+        ],
     ),
     (
         "many of the same",
