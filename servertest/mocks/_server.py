@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from .._support import DEFAULT_TIMEOUT, STOP_TIMEOUT, Deadline, Mismatch, UsageError, suggests_keywords
-from ..faults import Trace, plan
+from ..faults import History, Trace, plan
 from ..launch import FunctionTarget, HandlerTarget, Kind, launch
 from ..transcript import Transcript, matches
 from ..wire import observed_number
@@ -89,7 +89,6 @@ class MockServer(Script):
         self._whole = plan(faults)
         self._whole.check(chosen.transport, ("line",))
         self._seed = seed
-        self._trace = Trace()
         self._patient = patient
         self._progress = threading.Condition(self.setting.lock)
         self._scripts: list[tuple[Callable[[int], bool], Script]] = []
@@ -267,9 +266,9 @@ class MockServer(Script):
     @property
     def histories(self) -> list[History]:
         """Faults, seed and what was decided, those of single steps included; nothing if there was nothing."""
-        if not self._whole and not self._trace:
+        if not self._whole and not self.trace:
             return []
-        return [History("mock server", self._whole, self._seed, self._trace, self.transcript.started)]
+        return [History("mock server", self._whole, self._seed, self.trace, self.transcript.started)]
 
     def _found(self, expected: Expected, connection: int | None) -> list[Request]:
         return [
@@ -436,7 +435,6 @@ class MockServer(Script):
 
         def note(decision: Decision) -> None:
             self.trace(decision)
-            self._trace.add(decision)
             self.transcript.note(number, f"{decision.fault}: {decision.what}")
 
         with self._progress:
