@@ -401,10 +401,10 @@ def _tell_how_to_repeat(item: pytest.Item, report: pytest.TestReport, ledger: Le
 
 def _links_of(item: pytest.Item, ledger: Ledger) -> list[Link]:
     """The links of this test, the last five; and those of wider scopes."""
-    from .launch import Running
+    from .proxy import Link
 
-    own = [thing for thing in ledger.things.values() if not isinstance(thing, Running)][-5:]
-    shared = [one for one in item.config.stash.get(_shared_key, []) if not isinstance(one, Running)]
+    own = [thing for thing in ledger.things.values() if isinstance(thing, Link)][-5:]
+    shared = [one for one in item.config.stash.get(_shared_key, []) if isinstance(one, Link)]
     return own + [one for one in shared if one.running and all(one is not mine for mine in own)]
 
 
@@ -634,12 +634,14 @@ def swarm(request: pytest.FixtureRequest) -> Iterator[Swarms]:
 def make_mock_server(request: pytest.FixtureRequest) -> Iterator[MakeMockServer]:
     """Servers that follow a script, as many as a test makes: of TCP, of "udp", with framing=Delimited()."""
     from ._pytest._mocks import MakeMockServer
+    from ._pytest._repeat import Ledger
 
     node = request.node
 
     def note(mock: MockServer) -> None:
         node.stash.setdefault(_mocks_key, []).append(mock)
         node.stash.setdefault(_servers_key, []).append(mock.running)
+        node.stash.setdefault(_ledger_key, Ledger()).add(f"make_mock_server {len(make.servers)}", mock)
 
     make = MakeMockServer(_stop_timeout(request.config), _seed_of(node), note)
     yield make

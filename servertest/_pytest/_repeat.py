@@ -66,7 +66,9 @@ class Ledger:
     def histories(self) -> list[History]:
         """All of them, named."""
         return [
-            replace(each, who=name if each.who in ("link", "server") else f"{name}, {each.who}")
+            replace(
+                each, who=name if each.who in ("link", "server", "mock server") else f"{name}, {each.who}"
+            )
             for name, thing in self.things.items()
             for each in thing.histories
         ]

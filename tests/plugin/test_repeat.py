@@ -260,3 +260,21 @@ def test_hypothesis_shrinks_to_the_smallest_plan_that_still_fails(run: Run) -> N
     assert "|" not in shown[1]
     result.stdout.fnmatch_lines(["The examples are Hypothesis' own*"])
     assert sum("servertest transcript of Link" in line for line in result.outlines) == 1
+
+
+def test_a_mock_server_with_faults_is_written_down_too(run: Run) -> None:
+    source = """
+from servertest.faults import Corrupt
+
+def test_it(make_mock_server):
+    mock = make_mock_server(faults=Corrupt(0.5))
+    mock.expect(WHATEVER).reply(b"x" * 20)
+    with mock.connect() as client:
+        client.send_all(b"hi")
+        assert client.read_exactly(20) == b"x" * 20
+"""
+    source = source.replace("WHATEVER", "__import__('re').compile(rb'..', 16)")
+    path = replay_of(run(source, *HERE))
+    again = run(source, *HERE, f"--servertest-replay={path}")
+    again.assert_outcomes(failed=1)
+    again.stdout.fnmatch_lines(["*test_it failed again: the same * decisions as then"])
