@@ -163,6 +163,8 @@ def test_handlers_see_the_real_addresses() -> None:
             self.wfile.write(repr(names).encode())
 
     for kind in ("ThreadingTCPServer", "ThreadingTCPServer+tls", "ForkingTCPServer+dual"):
+        if Kind.parse(kind).reason:
+            continue  # no IPv6 here
         with launch(Who, kind=kind, faults=plan(None)) as running, running.connect() as client:
             here, there, address = eval(client.read_eof())
             assert here[1] == running.port

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from servertest import servers
-from servertest._support import AddressInUse, HandlerFailed, UsageError
+from servertest._support import AddressInUse, HandlerFailed, UsageError, have_ipv6
 from servertest.launch import (
     AsyncioTarget,
     CommandTarget,
@@ -157,6 +157,7 @@ def test_http_server(cls: type[Any]) -> None:
         assert get(running) == b"ok"
 
 
+@pytest.mark.skipif(not have_ipv6(), reason="no ::1 on this machine")
 def test_http_server_over_ipv6() -> None:
     with launch(http.server.ThreadingHTTPServer, Quiet, address="::1") as running:
         assert running.host == "::1"
