@@ -460,7 +460,7 @@ class Running:
             behaviour: How the client behaves, such as ``SlowWriter()``, or that as text.
             options: As for the client's own ``connect``: timeout, source, tls, server_hostname, ... With ``tls=None`` it
                 speaks plain text to a TLS server. ``host`` replaces the host, for dual-stack servers. With ``faults`` the
-                network is bad for this client alone; those that have faults are numbered from 1, and have the server's seed.
+                network is bad for this client alone; those that have faults are numbered from 1, with a seed made of the server's.
         """
         from ..clients import connect
 
@@ -513,7 +513,10 @@ class Running:
     ) -> tuple[Address, dict[str, Any]]:
         settings = {"on_deadline": self.dump, **options}
         if behaves or settings.get("faults") is not None:
-            settings.setdefault("seed", self.seed)
+            from ..faults import derived_seed
+
+            # Not the server's own: equal faults here and there would draw alike.
+            settings.setdefault("seed", derived_seed(self.seed, "clients"))
             settings.setdefault("connection", next(self._faulty_clients))
         address = self.address
         if isinstance(address, tuple):

@@ -15,6 +15,7 @@ from servertest import launch, servers
 from servertest._support import DeadlineExceeded, PeerRefused, PeerReset, UsageError
 from servertest.faults import (
     AcceptError,
+    Corrupt,
     FailCall,
     HalfClose,
     Latency,
@@ -226,3 +227,14 @@ def _no_relay_is_left() -> Any:
         if "faulty" in thread.name:
             thread.join(5)
             assert not thread.is_alive(), vars(keeper)
+
+
+def test_equal_faults_inside_a_server_and_around_its_client_draw_apart() -> None:
+    corrupt = upstream(Corrupt(0.5))
+    with launch(Upper, faults=corrupt, seed=5) as server, server.connect(faults=corrupt) as client:
+        client.send_all(b"x" * 100)
+        client.half_close()
+        client.read_eof()
+        assert [one.what for one in client.hits] != [one.what for one in server.hits]
+        assert client.hits
+        assert server.hits
