@@ -11,6 +11,7 @@ from ._conversation import Conversation
 from ._events import Event
 from ._hexdump import hexdump
 from ._ladder import Rung, one_line, quoted, rungs
+from ._render import most_telling
 
 if TYPE_CHECKING:
     from ._transcript import Transcript
@@ -22,6 +23,9 @@ _HEX_LINES = 400
 
 #: Messages of one connection that are shown; the middle is left out.
 _ROWS = 1000
+
+#: Conversations that are shown: those that failed first, then open ones, then those that were reset.
+_CONVERSATIONS = 200
 
 #: Seconds of silence that are shown as such.
 _SILENCE = 0.05
@@ -41,13 +45,14 @@ def sequence_diagram(
 
     transcript = events if isinstance(events, Transcript) else Transcript.from_events(events)
     conversations = transcript.connections
-    known = {conversation.number for conversation in conversations}
-    shown = transcript.events
-    general = [event for event in shown if event.connection not in known]
-    body = "".join(
-        _conversation(conversation, [event for event in shown if event.connection == conversation.number])
-        for conversation in conversations
-    )
+    by_number: dict[int, list[Event]] = {conversation.number: [] for conversation in conversations}
+    general: list[Event] = []
+    for event in transcript.events:
+        by_number.get(event.connection, general).append(event)
+    shown = most_telling(conversations, _CONVERSATIONS)
+    body = "".join(_conversation(conversation, by_number[conversation.number]) for conversation in shown)
+    if len(shown) < len(conversations):
+        body += f'<p class="empty">and {len(conversations) - len(shown):,} more conversations</p>'
     if general:
         rows = "".join(_rows(general, general[0].time))
         body = f'<section class="card"><div class="rows bare">{rows}</div></section>{body}'

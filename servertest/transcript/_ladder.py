@@ -59,56 +59,49 @@ class Rung:
 
 def rungs(events: Iterable[Event]) -> Iterator[Rung]:
     """What there is to be shown of events; pieces of one stream in a row, with nothing between them, are one rung."""
-    open_data: dict[int, Rung] = {}
-    order: list[int] = []
+    row: list[Data] = []
     for event in _without_echoes(list(events)):
-        number = event.connection
-        current = open_data.get(number)
-        if isinstance(event, Data):
-            way: Way = "up" if event.direction == "upstream" else "down"
-            if current is not None and current.way == way and order == [number]:
-                open_data[number] = _joined(current, event)
-                continue
-            yield from _flushed(open_data, order)
-            open_data[number] = Rung(event.time, number, way, "data", "", event.data, 1, event.time)
-            order.append(number)
+        if (
+            isinstance(event, Data)
+            and row
+            and (event.connection, event.direction) == (row[0].connection, row[0].direction)
+        ):
+            row.append(event)
             continue
-        yield from _flushed(open_data, order)
-        yield _rung(event)
-    yield from _flushed(open_data, order)
+        if row:
+            yield _data_rung(row)
+        row = [event] if isinstance(event, Data) else []
+        if not row:
+            yield _rung(event)
+    if row:
+        yield _data_rung(row)
+
+
+def _data_rung(row: list[Data]) -> Rung:
+    first = row[0]
+    way: Way = "up" if first.direction == "upstream" else "down"
+    data = b"".join(event.data for event in row)
+    return Rung(first.time, first.connection, way, "data", "", data, len(row), row[-1].time)
 
 
 def _without_echoes(events: list[Event]) -> Iterator[Event]:
     """To finish sending and then to close, with nothing said in between, is one thing: closing."""
-    closes: dict[int, Close] = {}
-    kept: list[Event] = []
+    closes: dict[int, int] = {}
+    kept: list[Event | None] = []
     for event in reversed(events):
         if isinstance(event, Close) and event.how == "fin":
-            closes[event.connection] = event
+            closes[event.connection] = len(kept)
         elif isinstance(event, (Data, Gap)):
             closes.pop(event.connection, None)
-        elif isinstance(event, HalfClose):
-            close = closes.pop(event.connection, None)
-            if close is not None and close.by == event.by:
-                kept.remove(close)
-                event = Close(event.time, event.connection, event.by, "fin")
-            elif close is not None:
-                closes[event.connection] = close
+        elif isinstance(event, HalfClose) and (place := closes.get(event.connection)) is not None:
+            close = kept[place]
+            if isinstance(close, Close) and close.by == event.by:
+                del closes[event.connection]
+                kept[place] = None
+                kept.append(Close(event.time, event.connection, event.by, "fin"))
+                continue
         kept.append(event)
-    return reversed(kept)
-
-
-def _flushed(open_data: dict[int, Rung], order: list[int]) -> Iterator[Rung]:
-    for number in order:
-        yield open_data[number]
-    open_data.clear()
-    order.clear()
-
-
-def _joined(rung: Rung, event: Data) -> Rung:
-    return Rung(
-        rung.time, rung.connection, rung.way, "data", "", rung.data + event.data, rung.pieces + 1, event.time
-    )
+    return (event for event in reversed(kept) if event is not None)
 
 
 def _rung(event: Event) -> Rung:

@@ -54,7 +54,7 @@ def render(transcript: Transcript, *, max_lines: int, width: int) -> str:
     lines = [_title(transcript, conversations)]
     lines += [line for event in general for line in _event_lines(_Block((event,)), width, 3)][:_USEFUL]
     room = max(_USEFUL, max_lines - len(lines))
-    shown = _most_telling(conversations, room // _USEFUL)
+    shown = most_telling(conversations, room // _USEFUL)
     room -= len(shown) < len(conversations)
     bodies = [_conversation_lines(c, by_number[c.number], width, room) for c in shown]
     for body, share in zip(bodies, _shares([len(body) for body in bodies], room), strict=True):
@@ -67,7 +67,7 @@ def render(transcript: Transcript, *, max_lines: int, width: int) -> str:
 # -- choosing ----------------------------------------------------------------------------------------------------------
 
 
-def _most_telling(conversations: list[Conversation], most: int) -> list[Conversation]:
+def most_telling(conversations: list[Conversation], most: int) -> list[Conversation]:
     """Those that failed, then those still open, then those reset, then the latest; in the order of their numbers."""
 
     def dullness(conversation: Conversation) -> tuple[bool, bool, bool, int]:

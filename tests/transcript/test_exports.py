@@ -414,3 +414,12 @@ def test_show_what_cannot_be(
     bad.write_text("nonsense\n")
     assert main(["show", *(word.format(file=file, bad=bad) for word in words)]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_very_many_conversations_are_chosen_from() -> None:
+    transcript = Transcript()
+    for _ in range(300):
+        transcript.close(transcript.connect(None, None), "client", "fin")
+    text = sequence_diagram(transcript)
+    assert text.count('class="card"') == 200
+    assert "and 100 more conversations" in text
