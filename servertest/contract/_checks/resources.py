@@ -19,8 +19,8 @@ __all__ = ("endless_line", "length_header", "linear_cost", "no_leak_after_failur
 
 #: Bytes of memory that a handler may take besides what is promised to be served.
 _SLACK = 16 << 20
-#: Blocks of memory for each request above which it counts as growth.
-_GROWTH = 0.9
+#: Blocks of memory for each request above which it counts as growth. The interpreter and the standard library keep one or two now and then.
+_GROWTH = 3.0
 #: How often a conversation is held to see what it leaves behind.
 _TIMES = {"quick": 24, "full": 200}
 #: How much more often, if something seems to be left behind.
