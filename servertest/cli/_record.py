@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .._support import UsageError, format_address, parse_address
+from ._proxy import _add_tls, _write_authority
 from ._status import FINE, FOUND
 
 __all__ = ("add_to",)
@@ -46,6 +47,7 @@ def _add_record(commands: Any) -> None:
         help="what must not be written down: a regular expression, or http, mail, redis; may be given several times",
     )
     parser.add_argument("--no-times", action="store_true", help="do not write when it happened")
+    _add_tls(parser.add_argument_group("TLS (passes through untouched, and unreadable, if nothing is said)"))
     parser.set_defaults(run=run_record)
 
 
@@ -93,7 +95,10 @@ def _add_replay(commands: Any) -> None:
 def run_record(arguments: argparse.Namespace) -> int:
     """Record until a signal comes."""
     from ..mocks import record
+    from ..proxy.toxiproxy._wanted import server_tls, upstream_tls
 
+    if arguments.tls_ca:
+        _write_authority(arguments.tls_ca)
     recording = record(
         parse_address(arguments.upstream),
         arguments.output,
@@ -101,6 +106,9 @@ def run_record(arguments: argparse.Namespace) -> int:
         times=not arguments.no_times,
         listen=arguments.listen,
         transport=arguments.transport,
+        tls=server_tls(arguments.tls),
+        upstream_tls=upstream_tls(arguments.upstream_tls),
+        server_hostname=arguments.server_name,
     )
     with _until_signal():
         # The first line is for programs that start us: it comes when clients are accepted.

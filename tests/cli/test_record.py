@@ -55,6 +55,31 @@ def test_there_and_back(tmp_path: Path) -> None:
             assert client.readline() == b"my pass***\n"
 
 
+def test_what_is_encrypted_is_recorded_in_plain(tmp_path: Path) -> None:
+    import ssl
+
+    file, trusted = tmp_path / "echo.wire", tmp_path / "ca.pem"
+    with launch(Echo, tls=True) as server:
+        words = (
+            "--upstream",
+            format_address(server.address),
+            "--output",
+            str(file),
+            "--tls",
+            "--tls-ca",
+            str(trusted),
+        )
+        with running("record", *words, "--upstream-tls", "any") as (line, process):
+            context = ssl.create_default_context(cafile=str(trusted))
+            address = parse_address(line.split(" on ")[1].split()[0])
+            with connect(address, tls=context, server_hostname="localhost") as client:
+                client.send_all(b"plain\n")
+                assert client.readline() == b"plain\n"
+            process.send_signal(signal.SIGINT)
+            process.wait(20)
+    assert '> "plain\\n"' in file.read_text()
+
+
 def test_a_client_that_does_something_else(tmp_path: Path) -> None:
     file = tmp_path / "x.wire"
     file.write_text('> "A\\r\\n"\n< "a"\n')
