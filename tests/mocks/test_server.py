@@ -353,7 +353,14 @@ def test_what_is_forgiven_does_not_fail(make: Callable[..., MockServer]) -> None
     mock = make()
     mock.expect(b"x")
     assert "nobody has connected" in mock.forgive()
-    mock.stop()
+    mock.verify()
+    with mock.connect():
+        mock.wait_for(connections=1)
+    assert mock.forgive()
+    mock.verify()
+    with mock.connect():
+        mock.wait_for(connections=2)
+    assert "connection 2:" in complaint(mock)
 
 
 def test_a_block_that_raises_is_told_what_the_mock_saw() -> None:
