@@ -151,7 +151,7 @@ def profile(wanted: Profiled, **changes: Any) -> Profile:
     if isinstance(wanted, Behaviour):
         return Profile((Part(wanted),), **{"name": wanted.name, **given})
     if isinstance(wanted, Iterable):
-        return Profile(tuple(map(Part, wanted)), **given)
+        return Profile(_parts(wanted), **given)
     raise UsageError(f"a profile is a name, a behaviour, plain data or a path, not {wanted!r}")
 
 

@@ -125,7 +125,7 @@ class Course:
 
     def is_over(self) -> bool:
         """Whether it has ended."""
-        return self.how != "held" and self.how != "connecting"
+        return self.ended is not None
 
     @property
     def received(self) -> int:
@@ -198,7 +198,7 @@ class Course:
                 self._read(now)
         except OSError as error:
             self.lost(error, now)
-        if self.how == "held":
+        if not self.is_over():
             self._look(now)
 
     def lost(self, error: OSError, now: float) -> None:
@@ -216,11 +216,11 @@ class Course:
         self.finish(how, now)
 
     def stop(self, now: float) -> None:
-        """The time is up: close in order. Who is connected counts as held, or as finished if it was done."""
+        """The time is up: close in order. Who is connected counts as held."""
         if self.how == "connecting":
             self.finish("timed_out", now)
         elif not self.is_over():
-            self._close("finished" if self._done else "held", now, reset=self.role.script.vanishes)
+            self._close("held", now, reset=self.role.script.vanishes)
 
     def finish(self, how: How, now: float) -> None:
         """It is over, and was so."""
@@ -288,8 +288,6 @@ class Course:
         except OSError as error:
             if not would_block(error):
                 raise
-            if self.role.transport == "datagram":
-                return len(data)  # the receiver's queue is full: it is lost, as it would be on a network
             return 0
         self._took(count)
         return count

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ..._support import Deadline, UsageError, format_address
+from ..._support import Deadline, format_address
 
 if TYPE_CHECKING:
     import socket
@@ -80,8 +80,6 @@ class BehavingFront:
     def _limit(self, seconds: float | None) -> float:
         seconds = self.timeout if seconds is None else seconds
         Deadline(seconds, "a client that behaves badly")  # refuses what is no time
-        if not self._course.is_over() and self._course.sock.fileno() < 0:
-            raise UsageError("the client is closed")
         return seconds
 
     def _stop(self) -> None:
