@@ -403,18 +403,19 @@ def test_status_at_any_time(make: Callable[..., MockServer]) -> None:
 
 def test_functions_of_the_script_may_wait_for_others(make: Callable[..., MockServer]) -> None:
     """No lock is held meanwhile: the second conversation goes on, and the script can be added to."""
-    go = threading.Event()
+    added, go = threading.Event(), threading.Event()
     mock = make()
 
     def slow(request: Any) -> bytes:
         mock.expect(b"other").reply(b"o")
+        added.set()
         assert go.wait(5)
         return b"done"
 
     mock.on(1).expect(b"wait").reply(slow)
     with mock.connect() as one:
         one.send_all(b"wait")
-        mock.wait_for(b"wait")
+        assert added.wait(5)
         with mock.connect() as two:
             two.send_all(b"other")
             assert two.read_exactly(1) == b"o"
