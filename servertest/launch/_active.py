@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ..transcript import Conversation, Direction, Event, Side
     from ._host import Observer
 
-__all__ = ("Activity", "ActivityBook")
+__all__ = ("Activity", "ActivityBook", "last_bytes")
 
 #: Seconds that a handler or a hook gets to end once it is forced. What follows is a failure in any case.
 FORCED_GRACE = 0.2
@@ -151,6 +151,16 @@ class Activity:
         # In a server process the upper digits say which process has counted; see its recorder.
         number = f"connection {self.number & 0xFFFFFFFF} from " if self.number else "request from "
         return f"{number}{format_address(self.peer)}"
+
+
+def last_bytes(conversation: Conversation) -> Iterator[str]:
+    """How much went each way, and what was last, in lines to stand below the connection."""
+    for name, data, total in (
+        ("received", conversation.upstream, conversation.upstream_total),
+        ("sent", conversation.downstream, conversation.downstream_total),
+    ):
+        shown = f", last {preview(data[-60:])}" if total else ""
+        yield f"  {name} {total} bytes{shown}"
 
 
 def _shut(sock: socket.socket, how: int) -> None:
@@ -394,23 +404,13 @@ class ActivityBook:
 
     def tell(self, activity: Activity) -> str:
         """A paragraph: the activity's line, its last bytes, and the stack of its thread."""
-        lines = [activity.describe(), *self._last_bytes(activity)]
+        conversation = None if self.recorder is None else self.recorder.conversation(activity.number)
+        lines = [activity.describe(), *([] if conversation is None else last_bytes(conversation))]
         if activity.waits is not None:
             lines.append(activity.waits())
         elif activity.thread is not None and not activity.ended:
             lines.append(stack_of(activity.thread))
         return "\n".join(lines)
-
-    def _last_bytes(self, activity: Activity) -> Iterator[str]:
-        conversation = None if self.recorder is None else self.recorder.conversation(activity.number)
-        if conversation is None:
-            return
-        for name, data, total in (
-            ("received", conversation.upstream, conversation.upstream_total),
-            ("sent", conversation.downstream, conversation.downstream_total),
-        ):
-            shown = f", last {preview(data[-60:])}" if total else ""
-            yield f"  {name} {total} bytes{shown}"
 
     def describe(self) -> str:
         """All of them, for a dump."""

@@ -667,9 +667,25 @@ class Running:
         failure = self._failure(errors) if errors else None
         if forced:
             self._excuse_what_was_told()
+            forced += self._open_elsewhere()
             raise StillRunning(f"{self} had to be forced to stop:\n" + "\n".join(forced)) from failure
         if failure is not None:
             raise failure from failure.__cause__
+
+    def _open_elsewhere(self) -> list[str]:
+        """The connections of a server in a process of its own, which has told of their bytes and does not keep them."""
+        if self._transcript is None or self._host.server is not None:
+            return []
+        from ._active import last_bytes
+
+        lines = []
+        for one in self._transcript.connections:
+            if one.transport == "stream" and one.is_open:
+                lines += [
+                    f"connection {one.number} from {format_address(one.client)}: {one.state}",
+                    *last_bytes(one),
+                ]
+        return lines
 
     def _excuse_what_was_told(self) -> None:
         """What could not be ended has been told of: the leak guard need not do so again."""
@@ -745,7 +761,7 @@ class Running:
         state = "running" if self._running else "stopped"
         lines = [f"{self}: {state}"]
         if self._running:
-            lines.append(self._host.dump())
+            lines += [self._host.dump(), *self._open_elsewhere()]
         lines += [f"error: {error}" for error in self._errors]
         return "\n".join(line for line in lines if line)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socketserver
 import threading
 import time
@@ -194,3 +195,25 @@ def test_a_hook_that_does_not_return_is_named(hook: str, release: threading.Even
             running.stop()
     assert f"Endless.{hook}() does not return" in str(caught.value)
     assert str(caught.value).count("release.wait(20)") == 1
+
+
+class Stuck(servers.StreamRequestHandler):
+    """Says so, and then hears nothing any more."""
+
+    def handle(self) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        self.wfile.write(self.rfile.readline())
+        time.sleep(60)
+
+
+@forks
+def test_the_last_bytes_of_a_server_in_a_process_are_told() -> None:
+    with pytest.raises(StillRunning) as caught:
+        with launch(Stuck, "ForkingTCPServer", timeout=0.3) as running, running.connect() as client:
+            client.send_all(b"question\n")
+            client.expect(b"question\n")
+            assert "  sent 9 bytes, last b'question\\n'" in running.dump()
+            client.half_close()
+            running.stop()
+    assert "connection 1 from 127.0.0.1:" in str(caught.value)
+    assert "  received 9 bytes, last b'question\\n'" in str(caught.value)
