@@ -1,0 +1,276 @@
+"""Crowds: from their first client to their last, what they tell, and how they end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from servertest import servers
+from servertest._support import UsageError
+from servertest.clients.behaviours import Honest, IdleAfterConnect, SlowWriter
+from servertest.swarm import Crowd, Probe, Profile, Result, SwarmFailed, swarm
+
+
+class Upper(servers.StreamRequestHandler):
+    timeout = 0.5
+
+    def handle(self) -> None:
+        for line in self.rfile:
+            self.wfile.write(line.upper())
+
+
+class Echo(servers.DatagramRequestHandler):
+    def handle(self) -> None:
+        self.wfile.write(self.rfile.read().upper())
+
+
+@pytest.mark.parametrize("kind", ["ThreadingTCPServer", "ForkingUnixStreamServer", "ThreadingTCPServer+tls"])
+def test_slow_writers_are_cut_off_and_others_are_served(serve: Any, kind: str) -> None:
+    with swarm(serve(Upper, kind), SlowWriter(b"hello\n", bytes_per_second=1), clients=30, seed=3) as crowd:
+        assert crowd.probe(b"hi\n", b"HI\n").served
+        assert crowd.progress.connections == 30
+        assert not crowd.over
+        with pytest.raises(UsageError, match="the swarm is not over"):
+            _ = crowd.result
+    assert crowd.result.cut_off_by_server == 30
+    assert crowd.over
+
+
+def test_a_server_of_one_thread_serves_nobody_else(serve: Any) -> None:
+    server = serve(Upper, "TCPServer")
+    with swarm(server, IdleAfterConnect(), clients=10, duration=3) as crowd:
+        probed = crowd.probe(b"hi\n", b"HI\n", timeout=0.3)
+        assert not probed
+        assert probed.error.startswith("DeadlineExceeded")
+        crowd.stop()
+    assert crowd.probe(b"hi\n", re.compile(rb"H.\n"), timeout=15).served
+
+
+def test_probes_before_during_and_after(serve: Any) -> None:
+    probe = Probe(b"hi\n", b"HI\n", interval=0.05)
+    with swarm(serve(Upper), SlowWriter(bytes_per_second=1), clients=3, probe=probe) as crowd:
+        pass
+    probes = crowd.result.probes
+
+    assert all(each.served for each in probes)
+    assert probes[0].at < 0 <= probes[1].at
+    assert probes[-1].at >= crowd.result.seconds - 0.1
+    assert len(probes) >= 4
+    assert [each.at for each in probes] == sorted(each.at for each in probes)
+    assert crowd.last_probe is not None
+
+
+def test_probes_of_datagrams(serve: Any) -> None:
+    server = serve(Echo, "ThreadingUDPServer")
+    with swarm(server, Honest(b"hi", 2, every=0.1), clients=3, duration=0.5) as crowd:
+        assert crowd.probe(b"hi", b"HI").reply == b"HI"
+        assert crowd.probe(b"hi").served
+        assert not crowd.probe(b"hi", b"something else", timeout=0.3).served
+    assert crowd.result.finished >= 3
+
+
+def test_a_probe_without_an_expectation(serve: Any) -> None:
+    class Silent(servers.StreamRequestHandler):
+        def handle(self) -> None:
+            pass
+
+    server = serve(Silent)
+    with swarm(server, IdleAfterConnect(), clients=1, duration=1) as crowd:
+        assert "closed without a reply" in crowd.probe().error
+    with pytest.raises(UsageError, match="above 0"):
+        Probe(timeout=0)
+
+
+@contextlib.contextmanager
+def patient() -> Any:
+    """An address that holds whoever comes."""
+    with socket.create_server(("127.0.0.1", 0), backlog=200) as listener:
+        yield listener.getsockname()
+
+
+def test_a_block_that_raises_stops_it() -> None:
+    with (
+        patient() as address,
+        pytest.raises(ZeroDivisionError),
+        swarm(address, IdleAfterConnect(), duration=60) as crowd,
+    ):
+        raise ZeroDivisionError
+    assert crowd.result.stopped
+    assert crowd.result.held == 100
+    assert "stopped before its time" in str(crowd.result)
+
+
+def test_it_can_be_followed_and_stopped() -> None:
+    with patient() as address:
+        crowd = swarm(address, IdleAfterConnect(), clients=5, duration=60).start()
+        crowd.wait_begun()
+        seen = next(crowd.follow())
+        result = crowd.stop()
+        assert crowd.stop() is result
+        crowd.close()
+    assert seen.open == 5
+    assert seen.cut_off_by_server == 0
+    assert result.held == 5
+    assert "over" in repr(crowd)
+
+
+def test_it_is_waited_for() -> None:
+    with patient() as address:
+        crowd = swarm(address, IdleAfterConnect(), clients=5, duration=0.3).start()
+        with pytest.raises(UsageError, match="has begun already"):
+            crowd.start()
+        assert crowd.wait().held == 5
+        assert [progress.open for progress in crowd.follow()] == []
+        assert crowd.progress.connections == 5
+
+
+def test_without_a_result_there_is_none() -> None:
+    with patient() as address:
+        crowd = swarm(address, IdleAfterConnect(), clients=5, duration=60).start()
+        crowd.close()
+        with pytest.raises(SwarmFailed, match="without a result"):
+            crowd.wait()
+
+
+def test_an_engine_that_dies_is_told() -> None:
+    with patient() as address:
+        crowd = swarm(address, IdleAfterConnect(), clients=5, duration=60).start()
+        crowd._runner._child.kill()  # type: ignore[union-attr]
+        with pytest.raises(SwarmFailed, match=r"ended without a result \(exit status -9\)"):
+            crowd.wait()
+        crowd.close()
+
+
+def test_too_many_clients_are_refused_by_the_limit_of_the_system() -> None:
+    with patient() as address, pytest.raises(UsageError, match="clients need 1000064 descriptors"):
+        swarm(address, IdleAfterConnect(), clients=1_000_000, duration=1).start()
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: swarm(("192.0.2.1", 80), "idle"), "is not on this machine.*--i-own-this-host"),
+        (lambda: swarm(3, "idle"), "a running server or an address"),
+        (lambda: swarm(("127.0.0.1", 1), "idle", engine="ray"), "an engine is 'local'"),  # type: ignore[arg-type]
+        (lambda: swarm(("127.0.0.1", 1), "idle", options={"workers": 2}), "'local' has no options"),
+    ],
+)
+def test_what_cannot_be(make: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        make()
+
+
+def test_somebody_elses_host_may_be_ones_own() -> None:
+    assert isinstance(swarm(("192.0.2.1", 80), "idle", i_own_this_host=True), Crowd)
+
+
+def test_a_server_for_datagrams_has_no_slow_writers(serve: Any) -> None:
+    with pytest.raises(UsageError, match="SlowWriter is not for a datagram"):
+        swarm(serve(Echo, "UDPServer"), SlowWriter())
+
+
+# -- results
+
+
+@pytest.fixture(scope="module")
+def result() -> Result:
+    """Of two behaviours: one is cut off at once, the other is held."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            for _ in range(12):
+                one = listener.accept()[0]
+                held.append(one)
+                if one.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK) if _spoke(one) else b"":
+                    one.close()
+
+        held: list[socket.socket] = []
+        thread = threading.Thread(target=serve)
+        thread.start()
+        crowd = swarm(
+            listener.getsockname(),
+            Profile((SlowWriter(b"hello\n"), IdleAfterConnect()), name="<both>", about="a & b"),  # type: ignore[arg-type]
+            clients=12,
+            duration=1.5,
+            probe=Probe(timeout=0.2, interval=0.3),
+        )
+        with crowd:
+            pass
+        thread.join(10)
+        for each in held:
+            each.close()
+    return crowd.result
+
+
+def _spoke(one: socket.socket) -> bool:
+    """Whether a slow writer's first byte is there; it comes with the connection."""
+    one.settimeout(0.05)
+    try:
+        return bool(one.recv(1, socket.MSG_PEEK))
+    except TimeoutError:
+        return False
+    finally:
+        one.settimeout(None)
+
+
+def test_a_result_is_a_table(result: Result) -> None:
+    text = str(result)
+
+    assert "slow_writer" in text
+    assert "idle_after_connect" in text
+    assert re.search(r"held to the end +\d+", text)
+    assert "before" in text
+    assert repr(result).startswith("<Result of 12 clients: ")
+
+
+def test_a_result_is_written(result: Result, tmp_path: Path) -> None:
+    for name in ("r.json", "r.html", "r.svg", "r.txt"):
+        result.write(tmp_path / name)
+    plain = json.loads((tmp_path / "r.json").read_text())
+    page = (tmp_path / "r.html").read_text()
+
+    assert plain["clients"] == 12
+    assert plain["held"] + plain["closed"] + plain["reset"] + plain["finished"] == plain["connections"]
+    assert len(plain["columns"]["how"]) == 12
+    assert [each["behaviour"] for each in plain["behaviours"]] == ["slow_writer", "idle_after_connect"]
+    assert ElementTree.fromstring((tmp_path / "r.svg").read_text()).tag.endswith("svg")
+    assert "&lt;both&gt;" in page
+    assert "a &amp; b" in page
+    assert "<script" not in page
+    assert (tmp_path / "r.txt").read_text() == f"{result}\n"
+    with pytest.raises(UsageError, match=r"written as \.json"):
+        result.write(tmp_path / "r.pdf")
+    with pytest.raises(UsageError, match="cannot be written"):
+        result.write(tmp_path / "no" / "r.txt")
+
+
+def test_a_result_counts_what_became_of_each(result: Result) -> None:
+    outcomes = [result.outcome(number) for number in range(1, 13)]
+
+    assert sum(outcome.cut_off_by_server for outcome in outcomes) == result.cut_off_by_server
+    assert sum(outcome.how == "held" for outcome in outcomes) == result.held
+    assert result.sent == sum(outcome.sent for outcome in outcomes)
+    assert result.refused == result.timed_out == result.failed == 0
+    assert set(result.percentiles("held", (0, 50, 100))) == {0, 50, 100}
+    assert result.times("held") == sorted(result.times("held"))
+    with pytest.raises(UsageError, match="times are late, connect"):
+        result.times("weight")
+    with pytest.raises(UsageError, match="numbered from 1 to 12"):
+        result.outcome(13)
+
+
+def test_time_goes_on_over_the_states(result: Result) -> None:
+    moments = result.timeline()
+
+    assert moments[0].at == 0
+    assert moments[-1].at == pytest.approx(result.seconds, abs=0.05)
+    assert sum(moments[-1].states) == 12
+    assert all(number >= 0 for moment in moments for number in moment.states)
