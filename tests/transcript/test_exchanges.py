@@ -195,3 +195,10 @@ def test_what_is_expected_may_be_bytes_a_pattern_or_a_function() -> None:
     assert not matches(re.compile(b"a+"), b"aab")
     assert matches(lambda data: len(data) == 2, b"xy")
     assert not Exchange(b"", bytes.isdigit).answered_by(b"x")
+
+
+def test_an_expectation_says_when_it_was_complete() -> None:
+    (script,) = parse_exchanges('@1 > "a"\n@2 > "b"\n@3 < "c"\n', side="server")
+    expected, answer = script.steps
+    assert isinstance(expected, Expect)
+    assert (expected.time, expected.until, answer.time) == (1.0, 2.0, 3.0)
