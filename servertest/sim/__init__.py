@@ -1,0 +1,29 @@
+"""Simulation: unmodified handlers, servers and clients on a simulated network in one process, where time jumps when everybody waits.
+
+The threads are real and pass a baton: one runs at a time, and the seed decides which. Sockets, clocks, locks and pollers are the simulation's, for
+the threads that belong to it.
+"""
+
+from __future__ import annotations
+
+from ._errors import *
+from ._exploring import *
+from ._route import *
+from ._simulation import *
+
+__all__ = (
+    "CannotSimulate",
+    "Deadlock",
+    "FailingSeed",
+    "Link",
+    "Livelock",
+    "NotDeterministic",
+    "Route",
+    "Simulation",
+    "SimulationError",
+    "Spawned",
+    "Stalled",
+    "check_deterministic",
+    "explore",
+    "simulate",
+)
