@@ -9,7 +9,15 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from .._support import DEFAULT_TIMEOUT, STOP_TIMEOUT, Deadline, Mismatch, UsageError, suggests_keywords
+from .._support import (
+    DEFAULT_TIMEOUT,
+    STOP_TIMEOUT,
+    Deadline,
+    Mismatch,
+    UsageError,
+    format_address,
+    suggests_keywords,
+)
 from ..faults import History, Trace, plan
 from ..launch import FunctionTarget, HandlerTarget, Kind, launch
 from ..transcript import Transcript, matches
@@ -126,7 +134,7 @@ class MockServer(Script):
         )
 
     def __str__(self) -> str:
-        return f"mock server {self.running}"
+        return f"mock server on {format_address(self.address)} ({self.running.kind})"
 
     # -- where it is
 
