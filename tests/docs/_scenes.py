@@ -113,9 +113,9 @@ def pictured(kind: type[Fault]) -> Fault:
     return fault
 
 
-def play(kind: type[Fault]) -> Scene:
+def play(kind: type[Fault], tries: int = TRIES) -> Scene:
     """Let a fault work, and write down what is seen on both sides."""
-    for _ in range(TRIES):
+    for _ in range(tries):
         _Clock.late = 0.0
         scene = _played(kind)
         if _Clock.late < LATE:
