@@ -85,7 +85,7 @@ PICTURED: dict[str, Fault | Plan] = {
     "half_close": HalfClose(after_bytes=10),
     "insert_bytes": InsertBytes(data=b"???", at=8),
     "interrupt": Interrupt("recv", nth=2),
-    "latency": Latency(0.08, jitter=0.05),
+    "latency": Latency(0.08),
     "limit_data": LimitData(10),
     "loss": Loss(0.3),
     "partition": Partition(duration=0.12, after=0.08),
