@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ._faults import ServerFaults
     from ._handshake import Handshake
 
-__all__ = ("Instrument", "has_base", "is_ours", "method_of")
+__all__ = ("Instrument", "has_base", "is_instrumented", "is_ours", "method_of")
 
 #: What both modules call the target of a thread that lives for one request.
 _REQUEST_THREAD = "process_request_thread"
@@ -56,6 +56,14 @@ def method_of(server: object, name: str) -> str:
 def has_base(server: object, name: str) -> bool:
     """Whether a class of this name is among the server's ancestors: ours, or one that was copied."""
     return any(base.__name__ == name for base in type(server).__mro__)
+
+
+def is_instrumented(server: object) -> bool:
+    """Whether there are attributes of ours on a server: it is launched, and not stopped yet."""
+    hook = vars(server).get("finish_request")
+    return isinstance(hook, functools.partial) and isinstance(
+        getattr(hook.func, "__self__", None), Instrument
+    )
 
 
 class Instrument:

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from .._support import AddressInUse, UsageError, format_address
+from ._instrument import is_instrumented
 from ._kinds import Kind
 from ._socketserver import SocketServerServable, adopt
 
@@ -321,6 +322,11 @@ class InstanceTarget:
         sock = getattr(self.instance, "socket", None)
         if isinstance(sock, socket.socket) and sock.fileno() == -1:
             raise UsageError(f"{self.name}: this server object is closed already; make a new one")
+        if vars(self.instance).get("_BaseServer__serving") or is_instrumented(self.instance):
+            raise UsageError(
+                f"{self.name}: this server object serves already, and two loops would take each other's clients; "
+                "stop the other one first, or make a new server"
+            )
         _activate(self.instance)
         return SocketServerServable(self.instance, plan)
 

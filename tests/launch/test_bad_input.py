@@ -248,6 +248,28 @@ def test_a_server_object_elsewhere() -> None:
         server.server_close()
 
 
+@pytest.mark.parametrize("module", [socketserver, servers])
+def test_a_server_object_that_serves_already(module: Any) -> None:
+    server = module.ThreadingTCPServer(("127.0.0.1", 0), Upper)
+    with launch(server), pytest.raises(UsageError, match="serves already"):
+        launch(server)
+
+
+def test_a_server_object_that_somebody_else_serves() -> None:
+    with servers.TCPServer(("127.0.0.1", 0), Upper) as server:
+        loop = threading.Thread(target=server.serve_forever)
+        loop.start()
+        try:
+            with socket.create_connection(server.server_address, 5) as client:
+                client.sendall(b"hi\n")
+                assert client.recv(3) == b"HI\n"
+            with pytest.raises(UsageError, match="serves already"):
+                launch(server)
+        finally:
+            server.shutdown()
+            loop.join()
+
+
 def test_a_server_object_that_is_closed() -> None:
     server = servers.TCPServer(("127.0.0.1", 0), Upper)
     server.server_close()
