@@ -1,6 +1,6 @@
 """Test socket servers, and the clients that talk to them.
 
-What tests use most is reached from here and loaded when it is first asked for: `launch`, `Kind`, `kinds`, the clients, `faulty` and the proxy. The framework itself is
+What tests use most is reached from here and loaded when it is first asked for: `launch`, `Kind`, `kinds`, the clients, `faulty`, the proxy, and the errors. The framework itself is
 `servertest.servers`. The pytest fixtures come with the plugin and need no import.
 """
 
@@ -11,30 +11,62 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._pytest._contract import DatagramContract, StreamContract
+    from ._support import (
+        AddressError,
+        AddressInUse,
+        DeadlineExceeded,
+        HandlerFailed,
+        LeakFound,
+        Mismatch,
+        PeerClosed,
+        PeerRefused,
+        PeerReset,
+        RemoteError,
+        ServertestError,
+        StillRunning,
+        UnknownKeyword,
+        UsageError,
+    )
     from .clients import AsyncDatagramClient, AsyncStreamClient, DatagramClient, StreamClient
     from .contract import Promises, Report, check
-    from .launch import Kind, Running, kinds, launch
+    from .launch import Kind, Running, Unavailable, UnknownKind, kinds, launch
     from .mocks import MockServer, record, replay
     from .proxy import Link, Proxy, link
     from .transcript import Exchange, Transcript, load_exchanges
     from .wire import change_faults, faulty
 
 __all__ = (
+    "AddressError",
+    "AddressInUse",
     "AsyncDatagramClient",
     "AsyncStreamClient",
     "DatagramClient",
     "DatagramContract",
+    "DeadlineExceeded",
     "Exchange",
+    "HandlerFailed",
     "Kind",
+    "LeakFound",
     "Link",
+    "Mismatch",
     "MockServer",
+    "PeerClosed",
+    "PeerRefused",
+    "PeerReset",
     "Promises",
     "Proxy",
+    "RemoteError",
     "Report",
     "Running",
+    "ServertestError",
+    "StillRunning",
     "StreamClient",
     "StreamContract",
     "Transcript",
+    "Unavailable",
+    "UnknownKeyword",
+    "UnknownKind",
+    "UsageError",
     "change_faults",
     "check",
     "faulty",
@@ -50,9 +82,25 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "_pytest._contract": ("DatagramContract", "StreamContract"),
+    "_support": (
+        "AddressError",
+        "AddressInUse",
+        "DeadlineExceeded",
+        "HandlerFailed",
+        "LeakFound",
+        "Mismatch",
+        "PeerClosed",
+        "PeerRefused",
+        "PeerReset",
+        "RemoteError",
+        "ServertestError",
+        "StillRunning",
+        "UnknownKeyword",
+        "UsageError",
+    ),
     "clients": ("AsyncDatagramClient", "AsyncStreamClient", "DatagramClient", "StreamClient"),
     "contract": ("Promises", "Report", "check"),
-    "launch": ("Kind", "Running", "kinds", "launch"),
+    "launch": ("Kind", "Running", "Unavailable", "UnknownKind", "kinds", "launch"),
     "mocks": ("MockServer", "record", "replay"),
     "proxy": ("Link", "Proxy", "link"),
     "transcript": ("Exchange", "Transcript", "load_exchanges"),

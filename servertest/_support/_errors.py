@@ -148,3 +148,8 @@ class RemoteError(ServertestError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.type_name, self.message, self.traceback_text)
+
+
+# What users read in a traceback is what they may import.
+for _name in __all__:
+    globals()[_name].__module__ = "servertest"
