@@ -18,6 +18,7 @@ from typing import Any, Self
 import pytest
 
 from servertest import clients, servers
+from servertest._support import have_ipv6
 from servertest.cli import main
 from servertest.faults import PRESETS, plan, registry
 from servertest.launch import Running, launch
@@ -219,6 +220,7 @@ def test_the_api_and_a_config(upper: Running, tmp_path: Path) -> None:
     assert re.search(r"two +limit_data +downstream\(limit_data:1\) +1 +1\n", printed)
 
 
+@pytest.mark.skipif(not have_ipv6(), reason="no ::1 on this machine")
 def test_a_config_of_toxiproxy(upper: Running, tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     proxies = [{"name": "web", "listen": "[::1]:0", "upstream": at(upper), "enabled": True}]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import pytest
 
 from fixtures import Fixture, broken_ones
+from servertest._support import have_ipv6
 from tests.contract._fixtures import contract_of, described, one_kind
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("fixture", broken_ones(), ids=str)
 def test_it_is_caught(fixture: Fixture) -> None:
+    if fixture.check == "ipv6_addresses" and not have_ipv6():
+        pytest.skip("no ::1 on this machine")
     report = contract_of(fixture, one_kind(fixture), checks=[fixture.check])
     assert not report.broken, described(report)
     assert fixture.check in report.violated(), described(report) + "\n".join(

@@ -17,7 +17,7 @@ import pytest
 import trustme
 
 from servertest import change_faults, faulty
-from servertest._support import UsageError
+from servertest._support import UsageError, have_ipv6
 from servertest.faults import (
     AcceptError,
     FailFork,
@@ -38,6 +38,8 @@ from tests.wire._relays import LIMIT, connected, cut_off, read_all
 
 @pytest.fixture(params=["inet", "inet6", "unix"])
 def ends(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket.socket]]:
+    if request.param == "inet6" and not have_ipv6():
+        pytest.skip("no ::1 on this machine")
     client, server = connected(request.param)
     with client, server:
         yield client, server
