@@ -169,7 +169,7 @@ def test_a_host_that_cannot_be_resolved_is_an_address_error(monkeypatch: pytest.
 
 
 def test_a_path_in_a_directory_that_is_missing_says_what_to_do(directory: SocketDirectory) -> None:
-    with pytest.raises(AddressError, match="cannot be made.*make its directory first") as caught:
+    with pytest.raises(AddressError, match=r"cannot be made.*make its directory first") as caught:
         bound_socket("stream", "unix", address=directory.path() + "/missing/s")
     assert isinstance(caught.value.__cause__, FileNotFoundError)
 

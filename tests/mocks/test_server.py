@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from servertest._support import DeadlineExceeded, Mismatch, PeerReset, UnknownKeyword, UsageError
+from servertest._support import DeadlineExceeded, Mismatch, PeerReset, UnknownKeyword, UsageError, have_ipv6
 from servertest.faults import Latency, ResetPeer
-from servertest.launch import HandlerError, Kind
+from servertest.launch import HandlerError
 from servertest.mocks import MockFailed, MockServer, Template
 from servertest.transcript import Delimited
 
@@ -54,8 +54,8 @@ def complaint(mock: MockServer) -> str:
 
 @pytest.mark.parametrize("kind", STREAMS)
 def test_a_conversation_on_every_stream(make: Callable[..., MockServer], kind: str) -> None:
-    if reason := Kind.parse(kind).reason:
-        pytest.skip(reason)
+    if "ipv6" in kind and not have_ipv6():
+        pytest.skip("no ::1 on this machine")
     mock = make(kind)
     mock.banner(b"220 ready\r\n")
     mock.expect(re.compile(rb"HELO (?P<who>.*)\r\n")).reply(Template(b"250 hello {who}\r\n"), pieces=3)
