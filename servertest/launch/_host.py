@@ -37,7 +37,7 @@ __all__ = ("Host", "Observer", "Plan", "Servable", "Target")
 
 
 class Observer(Protocol):
-    """Whom the server tells what happens to it. Both members may be used from any thread."""
+    """Whom the server tells what happens to it. All of it may be used from any thread."""
 
     @property
     def transcript(self) -> Transcript | None:

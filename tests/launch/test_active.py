@@ -172,6 +172,9 @@ def test_errors_after_being_forced_are_ours() -> None:
     class Ear:
         transcript = None
 
+        def decided(self, decision: object) -> None:
+            raise AssertionError("there are no faults here")
+
         def failed(self, error: Any) -> None:
             heard.append(error)
 

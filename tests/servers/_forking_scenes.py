@@ -573,7 +573,8 @@ def closing_a_threading_server_in_a_forked_child_ends() -> None:
 
 @scene
 def a_forked_child_may_serve_although_a_loop_ran_in_the_parent() -> None:
-    with servers.TCPServer(LOCAL, Echo) as server, serving(server):
+    server: Any = servers.TCPServer(LOCAL, Echo)
+    with server, serving(server):
         assert ask(server) == b"HELLO\n"
         pid = os.fork()
         if pid == 0:

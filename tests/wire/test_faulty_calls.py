@@ -209,7 +209,7 @@ def test_accept_that_is_interrupted_or_not_ready() -> None:
 
 def test_a_full_backlog_lets_hardly_anybody_in() -> None:
     with faulty(socket.create_server(("127.0.0.1", 0), backlog=50), FullBacklog()) as listener:
-        clients = []
+        clients: list[socket.socket] = []
         try:
             with pytest.raises(TimeoutError):
                 while len(clients) < 10:
