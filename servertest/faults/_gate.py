@@ -147,7 +147,13 @@ class Gate(Stage):
             self._reached = True
         yield from self._move(now)
         self._passed += len(data)
-        yield from self._stage.data(data, now) if self._working and self._picks(data) else (Send(data),)
+        if not self._working:
+            yield Send(data)
+        elif self._picks(data):
+            yield from self._stage.data(data, now)
+        else:
+            yield Send(data)
+            yield from self._stage.bypassed(now)
 
     def _picks(self, data: bytes) -> bool:
         if self._trigger.datagram is not None and not includes(self._trigger.datagram, self._datagrams):

@@ -64,9 +64,12 @@ class _Reordering(Stage):
             self._site.note(now, f"holds datagram {self._count} back")
             self._late.append(_Late(data, self._fault.gap, now + self._fault.delay))
             return self._ready(now)
+        return [Send(data), *self.bypassed(now)]
+
+    def bypassed(self, now: float) -> Iterable[Action]:
         for late in self._late:
             late.gap -= 1
-        return [Send(data), *self._ready(now)]
+        return self._ready(now)
 
     def end(self, now: float) -> Iterable[Action]:
         return [*self._ready(inf), Finish()]

@@ -141,6 +141,10 @@ class Stage:
         """The source was cut off (RST). Comes once, and nothing after it."""
         return (Abort(),)
 
+    def bypassed(self, now: float) -> Iterable[Action]:
+        """A datagram has just passed beside this stage, for the fault's trigger does not mean it: for those who count them all."""
+        return ()
+
     def wake(self, now: float) -> Iterable[Action]:
         """It is `wake_at`. The line has set that to None already."""
         return ()

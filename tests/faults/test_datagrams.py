@@ -127,3 +127,11 @@ def test_what_was_held_back_arrives_before_the_end(reset: bool) -> None:
 
     assert driver.carried.datagrams == [b"a"]
     assert driver.carried.ended is (ABORTED if reset else FINISHED)
+
+
+def test_those_that_pass_beside_a_trigger_overtake_as_well() -> None:
+    carried = carry(Reorder(1, gap=2, delay=100).on(datagram=1), [b"a", b"b", b"c", b"d"], "datagram")
+    assert carried.datagrams == [b"b", b"c", b"a", b"d"]
+
+    carried = carry(Reorder(1, gap=1, delay=100).on(pattern=b"late"), [b"late", b"b", b"c"], "datagram")
+    assert carried.datagrams == [b"b", b"late", b"c"]
