@@ -19,14 +19,17 @@ def group_members(group: int) -> list[int]:
 
 
 def _group_and_state(pid: int) -> tuple[int, bool]:
-    """The group of a process, and whether it is alive; proc_pid_stat(5), fields 5 and 3."""
+    """The group of a process, and whether it is alive; proc_pid_stat(5), fields 5, 3 and 20.
+
+    A process whose first thread has ended is called a zombie while its other threads still end, and hold its descriptors.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             # The second field is the program's name in parentheses, and may contain both.
             fields = file.read().rpartition(b")")[2].split()
     except OSError:
         return 0, False
-    return int(fields[2]), fields[0] not in (b"Z", b"X")
+    return int(fields[2]), fields[0] not in (b"Z", b"X") or int(fields[17]) > 1
 
 
 def lasting_members(group: int, seconds: float) -> list[int]:

@@ -66,6 +66,8 @@ TO_ONE, TO_ALL = b"1", b"*"
 MOST_DESCRIPTORS = 6
 #: Seconds that a process which the server has left behind may take to end.
 PARTING = 0.1
+#: Seconds that processes may take to die once they are killed: a busy machine lets them wait for their turn.
+DYING = 5.0
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER, prctl(2)
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 
@@ -224,6 +226,8 @@ class _Zygote:
         for pid in lasting_members(group, PARTING):
             _tell(lifeline, LEFT, pid)
         _signal_group(group, signal.SIGKILL)
+        # Whoever is told of the end may rely on it that nobody listens any more.
+        lasting_members(group, DYING)
 
     def _kill_all(self) -> None:
         for pid in self.lifelines:

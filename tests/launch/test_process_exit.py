@@ -64,3 +64,33 @@ def test_where_the_system_does_not_tell_a_group_has_no_members(monkeypatch: pyte
     monkeypatch.setattr(os, "listdir", refuse)
 
     assert group_members(os.getpgrp()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists processes like that")
+def test_a_process_is_a_member_until_its_last_thread_has_ended() -> None:
+    program = (
+        "import ctypes, os, sys, threading\n"
+        "C = ctypes.CDLL(None)\n"
+        "first = ctypes.c_ulong(threading.get_ident())\n"
+        "def other():\n"
+        "    C.pthread_join(first, None)\n"
+        "    print(flush=True)\n"
+        "    sys.stdin.read()\n"
+        "    os._exit(0)\n"
+        "threading.Thread(target=other).start()\n"
+        "C.pthread_exit(None)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as child:
+        assert child.stdin is not None and child.stdout is not None
+        assert child.stdout.readline() == b"\n"
+        # By now it is called a zombie, and holds its descriptors none the less.
+        assert group_members(child.pid) == [child.pid]
+
+        child.stdin.close()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert group_members(child.pid) == []
