@@ -10,7 +10,7 @@ from typing import Any
 from ._errors import NotDeterministic
 from ._ladder import draw_ladder
 from ._simulation import Simulation
-from ._strategies import Schedule
+from ._strategies import ReplayStrategy, Schedule
 
 __all__ = ("FailingSeed", "check_deterministic", "explore")
 
@@ -144,6 +144,19 @@ def _replay(
     return _run(scenario, seed, {**options, "schedule": schedule})
 
 
+def _single_switch(
+    scenario: Callable[[Simulation], object], seed: int, options: dict[str, Any], kind: type[BaseException]
+) -> dict[Any, int] | None:
+    """One switch that is enough, if there is such: most races need no more than one at the wrong place."""
+    plain = _replay(scenario, seed, options, {})
+    assert isinstance(plain.net.strategy, ReplayStrategy)
+    offered = [(place, number) for place, numbers in plain.net.strategy.offered for number in numbers]
+    for place, number in offered[:_ATTEMPTS]:
+        if type(_replay(scenario, seed, options, {place: number}).error) is kind:
+            return {place: number}
+    return None
+
+
 def _smallest(
     scenario: Callable[[Simulation], object],
     seed: int,
@@ -165,6 +178,9 @@ def _smallest(
         return schedule
     if fails([]):
         return {}
+    single = _single_switch(scenario, seed, options, kind)
+    if single is not None:
+        return single
     size = max(len(kept) // 2, 1)
     while True:
         start = 0

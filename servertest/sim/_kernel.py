@@ -82,6 +82,7 @@ class Kernel:
         self._looked_at = _LONG_AGO
         self._step = 0
         self._idle_polls = 0
+        self._loops_sleep_until = 0
         self._patience = patience
         self._watch_lock = allocate_lock()
         self._told = 0
@@ -247,7 +248,7 @@ class Kernel:
 
     def progress(self) -> None:
         """Something has happened."""
-        self._spin = self._spun = self._step = self._idle_polls = 0
+        self._spin = self._spun = self._step = self._idle_polls = self._loops_sleep_until = 0
         self._looked_at = _LONG_AGO
 
     def tried(self) -> None:
@@ -297,18 +298,43 @@ class Kernel:
     def polled_in_vain(self, task: Task) -> None:
         """A serving loop has looked around and found nothing to do."""
         self._idle_polls += 1
-        if self._idle_polls > _IDLE_POLLS + 2_000 * len(self.tasks) and not self._awaits_time():
+        if self._idle_polls <= _IDLE_POLLS + 2_000 * len(self.tasks):
+            return
+        awaited = self._awaited_time()
+        if awaited is not None:
+            self._loops_sleep_until = awaited  # a wait of years shall not take years
+        else:
             self._idle_polls = 0
             self._fail(Deadlock(self.table("nobody can go on; only serving loops look around now and then")))
             if self.main.state == PARKED:
                 self._make_ready(self.main, woken=False)
 
-    def _awaits_time(self) -> bool:
-        """Whether something else than serving loops waits for a time."""
-        for _, _, owner, token in self._timers:
-            if owner is None or (owner.token == token and owner.polls == 0):
-                return True
-        return False
+    def in_loop_until(self, until: int) -> int:
+        """How long a serving loop may wait: longer than it wants to, if nothing has happened for very long."""
+        return max(until, self._loops_sleep_until)
+
+    def _awaited_time(self) -> int | None:
+        """The first time that something else than a serving loop waits for."""
+        return min(
+            (
+                when
+                for when, _, owner, token in self._timers
+                if owner is None or (owner.token == token and not owner.polls)
+            ),
+            default=None,
+        )
+
+    def crossed_locks(self) -> list[Task]:
+        """Tasks each of which waits for a lock that the next one has; none if there are no such."""
+        for first in self.tasks:
+            chain: list[Task] = []
+            task: Task | None = first
+            while task is not None and task.state == PARKED and task not in chain:
+                chain.append(task)
+                task = getattr(task.what, "holder", None)
+            if task is not None and task in chain:
+                return chain[chain.index(task) :]
+        return []
 
     # -- passing the baton
 
@@ -429,7 +455,7 @@ class Kernel:
         task.state = READY
         self.ready.append(task)
         if woken:
-            self._spun = self._step = self._idle_polls = 0
+            self._spun = self._step = self._idle_polls = self._loops_sleep_until = 0
             self._looked_at = _LONG_AGO
 
     # -- what goes wrong

@@ -38,6 +38,11 @@ class SimLock:
     def __repr__(self) -> str:
         return f"<{'locked' if self._locked else 'unlocked'} simulated lock>"
 
+    @property
+    def holder(self) -> Task | None:
+        """Who has it, if anybody has."""
+        return self._holder if self._locked else None
+
     def __str__(self) -> str:
         return f"a lock that {self._holder.title} holds" if self._locked and self._holder else "a lock"
 
@@ -47,7 +52,7 @@ class SimLock:
         kernel = participant()
         if kernel is None:
             return self._real.acquire(blocking, timeout)
-        kernel.point()
+        kernel.point("lock")
         kernel.touched()
         if self._locked and not self._wait(kernel, blocking, timeout):
             return False
@@ -93,7 +98,7 @@ class SimLock:
         self._holder = None
         if self._waiters:
             self._wake_next(kernel)
-        kernel.point()
+        kernel.point("lock")
 
     def _release_outside(self, kernel: Kernel | None) -> None:
         if self._real.locked():

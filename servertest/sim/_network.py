@@ -120,7 +120,7 @@ class Network:
         self._peers: dict[Any, int] = {}
         self._shown: dict[Any, str] = {}
         self.ends: dict[Any, None] = {}
-        self.local = self.add_host("localhost", "127.0.0.1")
+        self.local = self.add_host("localhost", "10.0.0.100")
 
     # -- hosts and ways
 

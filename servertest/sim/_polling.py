@@ -65,6 +65,8 @@ def _wait(kernel: Kernel, handles: list[Handle], until: int | None) -> None:
         handle.waiters[task] = None
         handle.references += 1
     task.polls = in_loop
+    if in_loop and until is not None:
+        until = kernel.in_loop_until(until)
     try:
         names = ", ".join(handle.name for handle in handles[:3]) or "nothing"
         if not kernel.park(f"events on {names}", until) and in_loop:

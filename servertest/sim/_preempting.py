@@ -62,6 +62,7 @@ class Points:
     def __init__(self, kernel: Kernel, watch: Iterable[Any], where: str) -> None:
         self._kernel = kernel
         self._codes = frozenset(code for owner in watch for code in codes_of(owner))
+        self._where = where
         self._by_instruction = where == "instruction"
         self._tool = -1
         if not self._codes:
@@ -107,7 +108,7 @@ class Points:
     def _point(self, code: CodeType, place: int) -> None:
         kernel = participant()
         if kernel is self._kernel:
-            kernel.point("line")
+            kernel.point(self._where)
 
     def _trace(self, frame: FrameType, event: str, argument: Any) -> Any:
         if frame.f_code not in self._codes:

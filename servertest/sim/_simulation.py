@@ -34,9 +34,6 @@ __all__ = ("Simulation", "Spawned", "simulate")
 
 T = TypeVar("T")
 
-#: How likely a thread makes way at a point where it could go on: at calls and locks, and at lines of watched code.
-_AT_CALLS, _AT_LINES = 0.3, 0.1
-
 
 class Spawned:
     """Something that runs in a thread of its own.
@@ -116,11 +113,7 @@ class Simulation:
         self.watch = tuple(watch)
         if preempt != "io" and not self.watch:
             raise UsageError(f"preempt={preempt!r} needs to know the code: watch=[MyHandler]")
-        self.strategy: Strategy = (
-            RandomStrategy(seed, {"io": _AT_CALLS, "line": _AT_LINES})
-            if schedule is None
-            else ReplayStrategy(schedule)
-        )
+        self.strategy: Strategy = RandomStrategy(seed) if schedule is None else ReplayStrategy(schedule)
         self.log = EventLog()
         self.kernel = Kernel(self.strategy, self.log, patience)
         self.network = Network(self.kernel, seed, link or Link(), faults)
@@ -145,6 +138,11 @@ class Simulation:
         """
         if active.kernel is not None:
             raise UsageError("there is a simulation already: only one at a time in a process")
+        points = None
+        if self.preempt != "io":
+            from ._preempting import Points
+
+            points = Points(self.kernel, self.watch, self.preempt)
         # Finalisers would run at times that no seed decides.
         self._collects = gc.isenabled()
         gc.disable()
@@ -155,11 +153,9 @@ class Simulation:
 
         self.network.recorder.transcript = Transcript()
         self.adopt(*self.watch)
-        if self.preempt != "io":
-            from ._preempting import Points
-
-            self._points = Points(self.kernel, self.watch, self.preempt)
-            self._points.install()
+        if points is not None:
+            points.install()
+            self._points = points
         return self
 
     def __exit__(
@@ -192,6 +188,10 @@ class Simulation:
         """What else went wrong may be why."""
         if self.kernel.failure is not None and self.kernel.failure is not error:
             error.add_note(f"in the simulation: {self.kernel.failure}")
+        crossed = self.kernel.crossed_locks()
+        if crossed:
+            rows = "\n".join(f"  {task.row(self.kernel.now)}" for task in crossed)
+            error.add_note(f"these threads wait for locks that they have from each other:\n{rows}")
         for server in self.servers:
             for other in server.errors[:3]:
                 error.add_note(f"{server!r} had: {type(other).__name__}: {other}")

@@ -15,6 +15,12 @@ from ..faults import derived_seed
 if TYPE_CHECKING:
     from ._task import Task
 
+#: How likely somebody has to make way before a call, a lock, a line of watched code: from the least eager seed to the most.
+_CHANCES = {"io": (0.05, 0.5), "lock": (0.01, 0.2), "line": (0.1, 0.6), "instruction": (0.02, 0.3)}
+
+#: For how many decisions who had to make way is held up at the longest: a power of two.
+_LONGEST_HOLD = 8
+
 __all__ = ("Place", "RandomStrategy", "ReplayStrategy", "Schedule", "Strategy")
 
 Place: TypeAlias = tuple[int, int]
@@ -51,26 +57,38 @@ class Strategy:
 class RandomStrategy(Strategy):
     """Draws each decision from a stream of its own.
 
+    A race is seen when one thread is held up at the wrong place for long enough that another one passes. So who has to make way is held up
+    for a number of decisions, few or many; and how often somebody has to make way differs from seed to seed.
+
     Args:
         seed: Of the simulation.
-        switches: How likely it is that a task makes way where it could go on, by what it is about to do: "io", "line".
     """
 
-    def __init__(self, seed: int | str, switches: Mapping[str, float]) -> None:
+    def __init__(self, seed: int | str) -> None:
         super().__init__()
         self._random = random.Random(derived_seed(seed, "schedule"))  # noqa: S311 - it has to repeat
         self.draw = self._random.random  # type: ignore[method-assign]
-        self._switches = switches
+        eagerness = self.draw()
+        self._chances = {kind: low * (high / low) ** eagerness for kind, (low, high) in _CHANCES.items()}
+        # Half the seeds hold up those who have waited, too.
+        self._holds_up_sleepers = self.draw() < 0.5
+        self._decided = 0
+        self._held: dict[Task, int] = {}
 
     def interrupt(self, task: Task, ready: list[Task], kind: str) -> Task | None:
         """See `Strategy`."""
         place = task.number, task.decisions
         task.decisions += 1
+        self._decided += 1
         draw = self.draw()
-        chance = self._switches[kind]
+        chance = self._chances[kind]
         if draw >= chance:
             return None
-        chosen = ready[int(draw / chance * len(ready))]
+        free = self._free(ready)
+        if not free:
+            return None
+        chosen = free[int(draw / chance * len(free))]
+        self._held[task] = self._decided + (1 << int(self.draw() * _LONGEST_HOLD))
         self.taken[place] = chosen.number
         return chosen
 
@@ -78,12 +96,25 @@ class RandomStrategy(Strategy):
         """See `Strategy`."""
         place = task.number, task.decisions
         task.decisions += 1
+        self._decided += 1
         if len(ready) == 1:
             return ready[0]
-        index = int(self.draw() * len(ready))
-        if index:
-            self.taken[place] = ready[index].number
-        return ready[index]
+        if self._holds_up_sleepers and self.draw() < self._chances["io"]:
+            held_up = ready[int(self.draw() * len(ready))]
+            self._held[held_up] = self._decided + (1 << int(self.draw() * _LONGEST_HOLD))
+        free = self._free(ready) or ready
+        chosen = free[int(self.draw() * len(free))] if len(free) > 1 else free[0]
+        if chosen is not ready[0]:
+            self.taken[place] = chosen.number
+        return chosen
+
+    def _free(self, ready: list[Task]) -> list[Task]:
+        held = self._held
+        if not held:
+            return ready
+        for task in [task for task, until in held.items() if until <= self._decided]:
+            del held[task]
+        return [task for task in ready if task not in held]
 
 
 class ReplayStrategy(Strategy):
@@ -94,6 +125,8 @@ class ReplayStrategy(Strategy):
     def __init__(self, schedule: Schedule) -> None:
         super().__init__()
         self._schedule = dict(schedule)
+        #: Who else could have gone on, decision by decision.
+        self.offered: list[tuple[Place, tuple[int, ...]]] = []
 
     def interrupt(self, task: Task, ready: list[Task], kind: str) -> Task | None:
         """See `Strategy`."""
@@ -108,6 +141,7 @@ class ReplayStrategy(Strategy):
         task.decisions += 1
         number = self._schedule.get(place)
         if number is None:
+            self.offered.append((place, tuple(other.number for other in ready)))
             return None
         for other in ready:
             if other.number == number:

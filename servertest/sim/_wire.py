@@ -127,6 +127,8 @@ class Wire:
 
     def send(self, data: bytes) -> None:
         """Bytes go on their way."""
+        if not self.source.host.up:
+            return
         if self.cut:
             self.source.on_reset()
         elif self.pump is None:
@@ -137,6 +139,8 @@ class Wire:
 
     def finish(self) -> None:
         """FIN goes on its way."""
+        if not self.source.host.up:
+            return
         if self.pump is None:
             self._come(FINISHED)
         elif not self.cut:
@@ -145,6 +149,8 @@ class Wire:
 
     def abort(self) -> None:
         """RST goes on its way."""
+        if not self.source.host.up:
+            return
         if self.pump is None:
             self._come(ABORTED)
         elif not self.cut:
