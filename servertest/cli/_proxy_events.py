@@ -34,13 +34,18 @@ class Events:
         self._queue = queue
         self._as_json = as_json
         self._started = monotonic()
+        self._began = False
 
-    def watch(self, proxy: ManagedProxy, event: LinkConnection | Decision) -> None:
+    def watch(self, proxy: ManagedProxy, event: LinkConnection | Decision | None) -> None:
         """Something has happened. It is written down at once, for connections change."""
-        self._queue.put({**_record(event, self._started), "proxy": proxy.name})
+        if event is not None:
+            self._queue.put({**_record(event, self._started), "proxy": proxy.name})
+        elif self._began:
+            self._queue.put(_listening(proxy))
 
     def began(self, collection: Collection, api: ApiServer | None) -> None:
         """Say where everything is: the first lines are for programs that start us."""
+        self._began = True  # who comes later is told of by `watch`
         for proxy in collection:
             if proxy.enabled:
                 self._began_one(proxy)
@@ -54,14 +59,7 @@ class Events:
         wanted = proxy.wanted
         self._say(
             f"proxying {proxy.name} on {wanted.listen} to {wanted.upstream}, seed {proxy.seed}",
-            {
-                "event": "listening",
-                "proxy": proxy.name,
-                "listen": wanted.listen,
-                "upstream": wanted.upstream,
-                "transport": wanted.transport,
-                "seed": proxy.seed,
-            },
+            _listening(proxy),
         )
 
     def print_until_stopped(self) -> None:
@@ -111,6 +109,18 @@ class Events:
 
     def _say(self, text: str, event: dict[str, Any]) -> None:
         print(json.dumps(event) if self._as_json else text, flush=True)
+
+
+def _listening(proxy: ManagedProxy) -> dict[str, Any]:
+    wanted = proxy.wanted
+    return {
+        "event": "listening",
+        "proxy": proxy.name,
+        "listen": wanted.listen,
+        "upstream": wanted.upstream,
+        "transport": wanted.transport,
+        "seed": proxy.seed,
+    }
 
 
 def _record(event: LinkConnection | Decision, started: float) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import re
 import signal
@@ -218,6 +219,26 @@ def test_the_api_and_a_config(upper: Running, tmp_path: Path) -> None:
             assert idle.recv(9) == b"HTTP/1.1 "
             printed = proxying.end()
     assert re.search(r"two +limit_data +downstream\(limit_data:1\) +1 +1\n", printed)
+
+
+def test_a_proxy_that_is_made_over_the_api_says_where_it_listens(upper: Running) -> None:
+    def ask_api(method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        with contextlib.closing(http.client.HTTPConnection(*api, timeout=LIMIT)) as connection:
+            connection.request(method, path, json.dumps(body))
+            answer: dict[str, Any] = json.loads(connection.getresponse().read())
+            return answer
+
+    with Proxying("--api", "0", "--seed", "7", "--json") as proxying:
+        api = to_address(json.loads(proxying.first)["url"].removeprefix("http://"))
+        made = ask_api("POST", "/proxies", {"name": "late", "upstream": at(upper)})
+        told = [json.loads(proxying.line())]
+        ask_api("PATCH", "/proxies/late", {"enabled": False})
+        ask_api("PATCH", "/proxies/late", {"enabled": True})
+        told.append(json.loads(proxying.line()))
+        assert ask(to_address(told[1]["listen"])) == b"HI\n"
+        proxying.end()
+    wanted = {"event": "listening", "proxy": "late", "listen": made["listen"], "upstream": at(upper)}
+    assert told == [{**wanted, "transport": "stream", "seed": made["seed"]}] * 2
 
 
 @pytest.mark.skipif(not have_ipv6(), reason="no ::1 on this machine")

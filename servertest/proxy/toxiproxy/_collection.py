@@ -48,7 +48,8 @@ class Collection:
         seed: Where the seeds of proxies that have none of their own come from; a new one if left out.
         expose: Whether proxies may listen where other machines can reach them.
         recorded: The names of the proxies whose links record what passes.
-        watch: Is told of connections and decisions with their proxy, in the thread that carries everything.
+        watch: Is told of connections and decisions with their proxy, and with None when a proxy begins to take clients; in the
+            thread that carries everything.
 
     Attributes:
         seed: The same.

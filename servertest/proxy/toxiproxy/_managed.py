@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ("ManagedProxy", "Watch")
 
-Watch = Callable[["ManagedProxy", "LinkConnection | Decision"], object]
+Watch = Callable[["ManagedProxy", "LinkConnection | Decision | None"], object]
+"""Is told of a proxy's connections and decisions; and with None that it takes clients from now on."""
 
 
 class ManagedProxy:
@@ -33,7 +34,7 @@ class ManagedProxy:
         links: Where links come from.
         expose: Whether it may listen where other machines can reach it.
         transcript: Whether to record what passes.
-        watch: Is told of connections and decisions, in the thread that carries everything.
+        watch: Is told of connections and decisions, and when it begins to take clients, in the thread that carries everything.
 
     Attributes:
         name: The same.
@@ -184,10 +185,15 @@ class ManagedProxy:
             wanted = replace(wanted, listen=format_address(address))
         self.wanted = wanted
 
-    @staticmethod
-    def _up(link: Link) -> None:
-        try:
+    def _up(self, link: Link) -> None:
+        def up() -> None:
             link.enable()
+            if self._watch is not None:
+                self._watch(self, None)
+
+        try:
+            # In that thread, so that it is told before the first client.
+            link.relay.call(up)
         except OSError as error:
             raise ApiProblem(f"listen: {error}", 409) from None
 
