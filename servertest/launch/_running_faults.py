@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import threading
 from collections.abc import Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ..faults import History, Trace, plan as to_plan
+from ..faults._standing import Standing
 from ._faults import FaultSetup
 
 if TYPE_CHECKING:
@@ -36,8 +36,9 @@ class RunningFaults:
         self._faults = faults
         self._seed = seed
         self._started = monotonic()
-        self._more: dict[str, Plan] = {}
-        self._keys = itertools.count(1)
+        # Here, and not where the server is: all its processes have to give the same names and draw the same.
+        self._standing = Standing()
+        _, self._first = self._standing.add("", faults)
         self._local: Any = None
         self._control: FaultControl | None = None
         self._lock = threading.Lock()
@@ -53,7 +54,7 @@ class RunningFaults:
             path = self._control.path
             for key, faults in self._more.items():
                 self._control.put(key, faults)
-        return FaultSetup(self._faults, self._seed, path)
+        return FaultSetup(self._first, self._seed, path)
 
     def started(self, host: Any) -> None:
         """It is built."""
@@ -65,23 +66,30 @@ class RunningFaults:
     def block(self, faults: Faults) -> Iterator[None]:
         """See `Running.faults`."""
         wanted = to_plan(faults)
-        key = f"block {next(self._keys)}"
-        self._put(key, wanted)
+        with self._lock:
+            key, named = self._standing.add(None, wanted)
+            try:
+                self._put(key, named)
+            except BaseException:
+                self._standing.remove(key)
+                raise
         try:
             yield
         finally:
-            self._put(key, None)
+            with self._lock:
+                self._standing.remove(key)
+                self._put(key, None)
+
+    @property
+    def _more(self) -> dict[str, Plan]:
+        """What has been added."""
+        return {key: faults for key, faults in self._standing if key}
 
     def _put(self, key: str, faults: Plan | None) -> None:
-        with self._lock:
-            more = {other: plan for other, plan in self._more.items() if other != key}
-            if faults is not None:
-                more[key] = faults
-            if self._control is not None:
-                self._control.put(key, faults)
-            elif self._local is not None:
-                self._local.put_all(more)
-            self._more = more
+        if self._control is not None:
+            self._control.put(key, faults)
+        elif self._local is not None:
+            self._local.put_all(self._more)
 
     def close(self) -> None:
         """The server has ended."""

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .._support import HandlerFailed, SocketDirectory, UsageError, family_of, format_address
 from ..faults import History, Trace, derived_seed, plan
+from ..faults._standing import Standing
 from ..transcript import Connect, Transcript
 from ..wire._relay_connection import RelayedConnection
 from ..wire._relay_datagrams import RelayedPeer
-from ._faults import Standing
 from ._gates import DatagramGate, StreamGate
 from ._listening import Place
 from ._opening import Opening

@@ -307,6 +307,20 @@ def test_faults_come_and_go_on_connections_that_live_and_that_come(kind: str) ->
         assert len(running.hits) == hits >= 3
 
 
+@pytest.mark.parametrize("kind", ["ThreadingTCPServer", "PreForkTCPServer"])
+def test_equal_faults_in_separate_blocks_draw_apart(kind: str) -> None:
+    half = upstream(Latency(0.001)).on(probability=0.5)
+    with launch(Upper, kind=kind, faults=half, seed=1) as running:
+        with running.faults(half), running.faults(half):
+            for _ in range(12):
+                echo(running)
+        found: dict[str, set[int]] = {}
+        for decision in running.hits:
+            found.setdefault(decision.fault, set()).add(decision.connection)
+    assert found.keys() == {"latency", "latency#2", "latency#3"}
+    assert len(set(map(frozenset, found.values()))) == 3
+
+
 @pytest.mark.parametrize("kind", ["ThreadingUDPServer", "PreForkUnixDatagramServer"])
 def test_datagrams_too(kind: str) -> None:
     with launch(DatagramUpper, kind=kind, faults=Plan()) as running, running.connect() as client:

@@ -1,9 +1,9 @@
-"""Faults that stand on a link: their names and their random numbers, while others come and go."""
+"""Faults that stand on a link or a server: their names and their random numbers, while others come and go."""
 
 from __future__ import annotations
 
 from servertest.faults import Latency, Loss, Plan, Slicer, plan
-from servertest.proxy._faults import Standing, StandingPlan
+from servertest.faults._standing import Standing, StandingPlan
 
 
 def drawn(faults: Plan) -> list[str]:

@@ -1,4 +1,4 @@
-"""The faults of a link: added, changed and taken away by name while connections live."""
+"""The faults of a link or a server: added, changed and taken away by name while connections live."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import reduce
 from itertools import count
 
 from .._support import UsageError
-from ..faults import Entry, Plan
+from ._fault import Entry, Plan
 
 __all__ = ("Standing", "StandingPlan")
 
