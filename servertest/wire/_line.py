@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from ..faults import Abort, Close, Finish, Send
 
@@ -66,7 +66,8 @@ class _Section:
         self.queued = 0
         # When the next thing falls due, be it in the queue or in the stage; infinite for never.
         self.due = inf
-        self._queue: deque[tuple[float, Output]] = deque()
+        # Made when something first has to wait: on most lines nothing ever does, and there may be thousands.
+        self._queue: deque[tuple[float, Output]] | None = None
         self._heap: list[tuple[float, int, Output]] | None = None if ordered else []
         self._count = 0
         self._free_at = self._last_due = -inf
@@ -74,6 +75,17 @@ class _Section:
     @property
     def full(self) -> bool:
         return self.queued + self.stage.held > self.stage.window
+
+    def passes(self, action: Action, now: float) -> bool:
+        """Whether something need not wait at all, so that the queue may be left out."""
+        return (
+            type(action) is Send
+            and not action.after
+            and not action.takes
+            and self._free_at <= now
+            and not self._queue
+            and not self._heap
+        )
 
     def add(self, actions: Iterable[Action], now: float, abort: Ended = ABORTED) -> None:
         """Put what the stage asks for into the queue; an `Abort` as what it is here."""
@@ -90,7 +102,7 @@ class _Section:
                     self._put(due, abort)
                 else:
                     self._put(max(due, self._last_due), _ENDS[type(action)])
-        self._look()
+        self.look()
 
     def pop(self, now: float) -> Output | None:
         """What is due from the queue, if anything is."""
@@ -104,7 +116,7 @@ class _Section:
             output = self._queue.popleft()[1]
         if isinstance(output, bytes):
             self.queued -= len(output)
-        self._look()
+        self.look()
         return output
 
     def drain(self) -> Iterable[Output]:
@@ -120,9 +132,12 @@ class _Section:
             heapq.heappush(self._heap, (due, self._count, output))
         else:
             self._last_due = due = due if due > self._last_due else self._last_due
+            if self._queue is None:
+                self._queue = deque()
             self._queue.append((due, output))
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """See when the next thing falls due."""
         waiting = self._queue if self._heap is None else self._heap
         first = waiting[0][0] if waiting else inf
         wake_at = self.stage.wake_at
@@ -272,12 +287,25 @@ class Line:
         if output is FINISHED:
             section.add(section.stage.end(now), now)
         elif isinstance(output, bytes):
-            section.add(section.stage.data(output, now), now)
+            self._absorb(position, section.stage.data(output, now), now)
         elif output is _CUT:
             section.add(section.stage.abort(now), now, _CUT)
         else:
             # What one fault has closed or cut off is so for every stage behind; it comes in its turn.
             section.add((Abort() if output is ABORTED else Close(),), now)
+
+    def _absorb(self, position: int, actions: Iterable[Action], now: float) -> None:
+        """Do what a stage asks for. What leaves the last one and need not wait comes out at once."""
+        section = self._sections[position]
+        if position + 1 < len(self._sections):
+            section.add(actions, now)
+            return
+        for action in actions:
+            if section.passes(action, now):
+                self._come_out(cast("Send", action).data)
+            else:
+                section.add((action,), now)
+        section.look()
 
     @property
     def _over(self) -> bool:
@@ -307,4 +335,4 @@ class Line:
                 self._feed(position + 1, output, first)
             else:
                 section.stage.wake_at = None
-                section.add(section.stage.wake(first), first)
+                self._absorb(position, section.stage.wake(first), first)
