@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ._pytest._mocks import MakeMockServer, RecordedServers
     from ._pytest._proxy import MakeLinks
     from ._pytest._repeat import Ledger, Replay, Turns
+    from ._pytest._simulate import Simulate
     from ._pytest._swarm import Swarms
     from .launch import Running
     from .mocks import MockServer
@@ -30,6 +31,7 @@ OPT_SERVE = "--servertest-serve"
 OPT_LEAKS = "--servertest-leaks"
 OPT_RECORD = "--servertest-record"
 OPT_STOP = "--servertest-stop-timeout"
+OPT_SIM_SEED = "--servertest-simulate-seed"
 INI_REPLAYS = "servertest_replays"
 INI_RECORD = "servertest_record"
 INI_DIAGRAMS = "servertest_diagrams"
@@ -84,6 +86,7 @@ _OURS = frozenset(
         "refused_address",
         "served",
         "served_client",
+        "simulate",
         "swarm",
     }
 )
@@ -133,6 +136,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "the directory for what repeats failed tests; pytest's cache by default, or a temporary one",
         default="",
     )
+    group.addoption(
+        OPT_SIM_SEED,
+        type=_seed,
+        metavar="N",
+        help="run simulations with this seed only, as printed when one has failed",
+    )
     parser.addini(INI_LEAKS, f"the default of {OPT_LEAKS}", default="used")
     parser.addini(
         INI_DIAGRAMS,
@@ -145,7 +154,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def _seed(text: str) -> int:
     if not text.isdecimal():
-        raise pytest.UsageError(f"{OPT_SEED}: a seed is a whole number of 0 or more, not {text!r}")
+        raise pytest.UsageError(f"a seed is a whole number of 0 or more, not {text!r}")
     return int(text)
 
 
@@ -176,6 +185,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         "servertest_proxy(faults, **options): what is between the server and the fixtures `proxied` and `proxied_client`",
+    )
+    config.addinivalue_line(
+        "markers",
+        "servertest_simulate(seeds, **options): run the test once for each seed (a number of them, or an iterable), each time in a "
+        "simulation of its own; options as for servertest.sim.Simulation",
     )
     worker = getattr(config, "workerinput", None)  # of pytest-xdist: all workers have the seed of the run
     chosen = worker["servertest_seed"] if worker else config.getoption(OPT_SEED)
@@ -330,6 +344,16 @@ def pytest_fixture_setup(fixturedef: Any, request: pytest.FixtureRequest) -> Gen
 def _current_guard(config: pytest.Config) -> Guard | None:
     item = config.stash.get(_current_key, None)
     return None if item is None else item.stash.get(_guard_key, None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """A test in a simulation ends with it; with the mark it is called once for each seed."""
+    if "simulate" not in getattr(pyfuncitem, "funcargs", ()):
+        return None
+    from ._pytest._simulate import call_simulated
+
+    return call_simulated(pyfuncitem, pyfuncitem.funcargs["simulate"]) or None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -681,6 +705,19 @@ def recorded_server(request: pytest.FixtureRequest) -> Iterator[RecordedServers]
     yield servers
     if message := servers.close(failed=node.stash.get(_failed_key, False)):
         pytest.fail(message, pytrace=False)
+
+
+@pytest.fixture
+def simulate(request: pytest.FixtureRequest) -> Iterator[Simulate]:
+    """What begins a simulation, in which the test takes part until it ends; call it for the network.
+
+    With @pytest.mark.servertest_simulate(seeds=200) the test runs once for each seed, and the first that fails is reported.
+    """
+    from ._pytest._simulate import Simulate
+
+    simulate = Simulate(_seed_of(request.node), request.config.getoption(OPT_SIM_SEED))
+    yield simulate
+    simulate.abandon()
 
 
 @pytest.fixture(scope="session")

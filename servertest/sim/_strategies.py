@@ -84,10 +84,9 @@ class RandomStrategy(Strategy):
         chance = self._chances[kind]
         if draw >= chance:
             return None
-        free = self._free(ready)
-        if not free:
+        chosen = self._free(ready)
+        if chosen is None:
             return None
-        chosen = free[int(draw / chance * len(free))]
         self._held[task] = self._decided + (1 << int(self.draw() * _LONGEST_HOLD))
         self.taken[place] = chosen.number
         return chosen
@@ -102,19 +101,20 @@ class RandomStrategy(Strategy):
         if self._holds_up_sleepers and self.draw() < self._chances["io"]:
             held_up = ready[int(self.draw() * len(ready))]
             self._held[held_up] = self._decided + (1 << int(self.draw() * _LONGEST_HOLD))
-        free = self._free(ready) or ready
-        chosen = free[int(self.draw() * len(free))] if len(free) > 1 else free[0]
+        chosen = self._free(ready) or ready[0]
         if chosen is not ready[0]:
             self.taken[place] = chosen.number
         return chosen
 
-    def _free(self, ready: list[Task]) -> list[Task]:
-        held = self._held
-        if not held:
-            return ready
-        for task in [task for task, until in held.items() if until <= self._decided]:
-            del held[task]
-        return [task for task in ready if task not in held]
+    def _free(self, ready: list[Task]) -> Task | None:
+        """One of those who are not held up, if there is any."""
+        held, now = self._held, self._decided
+        for _ in range(4):
+            task = ready[int(self.draw() * len(ready))]
+            if held.get(task, 0) <= now:
+                return task
+        free = [task for task in ready if held.get(task, 0) <= now]
+        return free[int(self.draw() * len(free))] if free else None
 
 
 class ReplayStrategy(Strategy):

@@ -11,6 +11,7 @@ import servertest._pytest
 import servertest._pytest._mocks
 import servertest._pytest._proxy
 import servertest._pytest._repeat
+import servertest._pytest._simulate
 import servertest._pytest._swarm
 import servertest._support._wire_data
 import servertest.faults.strategies
@@ -24,6 +25,7 @@ PRESENT = (
     servertest._pytest._mocks,
     servertest._pytest._proxy,
     servertest._pytest._repeat,
+    servertest._pytest._simulate,
     servertest._pytest._swarm,
     servertest._support._wire_data,
 )

@@ -39,8 +39,6 @@ class Source(socketserver.StreamRequestHandler):
 class Quiet(socketserver.StreamRequestHandler):
     """Ends without a word when its client is gone."""
 
-    timeout: float | None = None
-
     def handle(self) -> None:
         try:
             for line in self.rfile:
