@@ -130,8 +130,7 @@ class Engine:
             if now >= self._ends_at:
                 return
             self._begin(now)
-            for course in self._wheel.due(now):
-                self._wake(course, now)
+            self._wake_all([*self._wheel.due(now)], now)
             if not begun and self._have_all_begun():
                 begun = True
                 self._report(now, begun=True)
@@ -219,9 +218,19 @@ class Engine:
         self._courses[course.fd] = course
         self._poller.watch(course.fd, course)  # type: ignore[arg-type] # who is meant is known by the number
 
+    def _wake_all(self, due: list[Course], now: float) -> None:
+        """Everybody works out what to send before anybody sends: the server is then woken for all of it, and not for each byte."""
+        for course in due:
+            if course.how == "held":
+                course.prepare(now)
+        for course in due:
+            course.flush(now)
+        for course in due:
+            self._wake(course, now)
+
     def _wake(self, course: Course, now: float) -> None:
         if course.how != "connecting":
-            course.advance(now)
+            course.conclude(now)
         elif (ask := self._refused_for_now.pop(course, None)) is None:
             course.finish("timed_out", now)
         elif now - course.begun >= self._job.profile.connect_timeout:

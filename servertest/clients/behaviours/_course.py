@@ -188,16 +188,40 @@ class Course:
                 self._look_whether_ended(now)
 
     def advance(self, now: float) -> None:
-        """Do what is to be done by now."""
-        if self.wake_at is not None and now - self.wake_at > self.late and not self._pending:
+        """Do what is to be done by now. Who drives very many may do it in its three steps, each for all of them."""
+        if self._pending:
+            self.flush(now)
+        self.prepare(now)
+        self.flush(now)
+        self.conclude(now)
+
+    def prepare(self, now: float) -> None:
+        """Work out what is to be sent by now."""
+        if self._pending or self.is_over():
+            return
+        if self.wake_at is not None and now - self.wake_at > self.late:
             self.late = now - self.wake_at
         self.wake_at = None
-        try:
-            self._send(now)
-            if self._readable and not self.is_over():
+        self._pending = self._outgoing(now)
+
+    def flush(self, now: float) -> None:
+        """Send it, as far as the system takes it."""
+        if self._pending:
+            try:
+                self._emit(self._pending, now)
+            except OSError as error:
+                self.lost(error, now)
+
+    def conclude(self, now: float) -> None:
+        """Read what has come, and say when there is more to do."""
+        if self.role.script.vanishes and not self._eof and self._is_silent:
+            self._eof = True
+            fall_silent(self.sock)
+        if self._readable and not self.is_over():
+            try:
                 self._read(now)
-        except OSError as error:
-            self.lost(error, now)
+            except OSError as error:
+                self.lost(error, now)
         if not self.is_over():
             self._look(now)
 
@@ -246,23 +270,12 @@ class Course:
             self.opened(now)
 
     def _look(self, now: float) -> None:
-        """Say when to come back."""
+        """Say when to come back. Who could not send everything is told when there is room."""
+        self.wake_at = None
         if self._readable and self.reads:
             self.wake_at = now
         elif not self._pending:
             self.wake_at = self._due
-
-    def _send(self, now: float) -> None:
-        if self._pending:
-            self._emit(self._pending, now)
-            if self.writes or self.is_over():
-                return
-        outputs = self._outgoing(now)
-        if outputs:
-            self._emit(outputs, now)
-        if self.role.script.vanishes and not self._eof and self._is_silent:
-            self._eof = True
-            fall_silent(self.sock)
 
     @property
     def _is_silent(self) -> bool:
@@ -310,9 +323,8 @@ class Course:
             if self.first_byte is None:
                 self.first_byte = now
             self._incoming(data, now)
-            if self.is_over():
-                return
-            self._send(now)
+            self.prepare(now)
+            self.flush(now)
             if self.is_over():
                 return
 
