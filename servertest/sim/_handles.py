@@ -50,6 +50,7 @@ class Handle:
 
     Attributes:
         references: Descriptors and calls that hold it.
+        version: Counts its changes, for those who want to be told of each once.
         waiters: Tasks to wake whenever its state changes.
     """
 
@@ -57,6 +58,7 @@ class Handle:
 
     def __init__(self) -> None:
         self.references = 0
+        self.version = 0
         self.waiters: dict[Task, None] = {}
 
     @property
@@ -77,6 +79,7 @@ class Handle:
 
     def changed(self) -> None:
         """Let those look who wait."""
+        self.version += 1
         if self.waiters:
             kernel = self.kernel
             for task in list(self.waiters):

@@ -20,6 +20,9 @@ __all__ = ("SimEpoll", "SimPoll", "select_simulated", "wait_for_events")
 
 _ALWAYS = select.POLLERR | select.POLLHUP
 
+_ONE_SHOT = getattr(select, "EPOLLONESHOT", 0)
+_EDGE = getattr(select, "EPOLLET", 0)
+
 #: Frames of a serving loop between its poll and serve_forever().
 _LOOPS = ("/selectors.py", "/socketserver.py", "/servers/_loop.py", "/servers/_base.py", "/sim/_polling.py")
 
@@ -136,6 +139,8 @@ class _EpollSet(Handle):
         super().__init__()
         self._kernel = kernel
         self.wanted: dict[int, int] = {}
+        #: Of what is edge-triggered: the change that was told last.
+        self.told: dict[int, int] = {}
 
     def ready(self) -> list[tuple[int, int]]:
         """What is there now; descriptors that were closed are forgotten, as the system does."""
@@ -145,6 +150,9 @@ class _EpollSet(Handle):
             handle = find(fd)
             if handle is None:
                 del self.wanted[fd]
+                self.told.pop(fd, None)
+            elif self.told.get(fd) == handle.version:
+                continue
             elif now := handle.mask() & (events | _ALWAYS):
                 found.append((fd, now))
         return found
@@ -161,7 +169,7 @@ class _EpollSet(Handle):
 
 
 class SimEpoll:
-    """What `select.epoll()` gives inside a simulation: level-triggered."""
+    """What `select.epoll()` gives inside a simulation."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
@@ -193,7 +201,7 @@ class SimEpoll:
 
     def register(self, file: Any, eventmask: int = select.POLLIN | select.POLLPRI | select.POLLOUT) -> None:
         """See `select.epoll`."""
-        fd = self._member(file, eventmask)
+        fd = self._member(file)
         if fd in self._set.wanted:
             raise failure(errno.EEXIST)
         self._set.wanted[fd] = eventmask
@@ -201,7 +209,7 @@ class SimEpoll:
 
     def modify(self, file: Any, eventmask: int) -> None:
         """See `select.epoll`."""
-        fd = self._member(file, eventmask)
+        fd = self._member(file)
         if fd not in self._set.wanted:
             raise failure(errno.ENOENT)
         self._set.wanted[fd] = eventmask
@@ -214,6 +222,7 @@ class SimEpoll:
         if fd not in self._set.wanted:
             raise failure(errno.ENOENT if self._kernel.network.descriptors.find(fd) else errno.EBADF)
         del self._set.wanted[fd]
+        self._set.told.pop(fd, None)
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
         """See `select.epoll`: seconds; None or less than 0 for ever."""
@@ -231,16 +240,16 @@ class SimEpoll:
             _wait(kernel, [self._set], limit)
 
     def _taken(self, found: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        once = getattr(select, "EPOLLONESHOT", 0)
         for fd, _ in found:
-            if self._set.wanted[fd] & once:
+            if self._set.wanted[fd] & _ONE_SHOT:
                 self._set.wanted[fd] = 0
+            if self._set.wanted[fd] & _EDGE:
+                self._set.told[fd] = self._kernel.network.descriptors.get(fd).version
         return found
 
-    def _member(self, file: Any, events: int) -> int:
+    def _member(self, file: Any) -> int:
         self._check()
-        if events & getattr(select, "EPOLLET", 0):
-            raise self._kernel.refuse("edge-triggered epoll")
+        self._set.told.pop(file if isinstance(file, int) else file.fileno(), None)
         fd = _descriptor(self._kernel, file)
         if self._kernel.network.descriptors.find(fd) is None:
             raise failure(errno.EBADF)

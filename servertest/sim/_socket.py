@@ -6,6 +6,7 @@ It is a real `socket.socket` that the system has given no descriptor: what is no
 
 from __future__ import annotations
 
+import _socket
 import errno
 import functools
 import socket
@@ -62,8 +63,7 @@ class SimSocket(socket.socket):
         self._sim_end: Any = end
         self._sim_timeout: float | None = default
         self._sim_fd = fileno
-        self._io_refs = 0
-        self._closed = False
+        _prime(self, end)
         _all_sockets.add(self)
 
     def __del__(self) -> None:
@@ -86,23 +86,8 @@ class SimSocket(socket.socket):
     def detach(self) -> int:
         """See `socket.socket`."""
         self._closed = True
-        fd, self._sim_fd = self._sim_fd, -1
-        return fd
-
-    @property
-    def family(self) -> Any:
-        """See `socket.socket`."""
-        return socket.AddressFamily(self._sim_end.family)
-
-    @property
-    def type(self) -> Any:
-        """See `socket.socket`."""
-        return socket.SocketKind(self._sim_end.kind)
-
-    @property
-    def proto(self) -> int:
-        """See `socket.socket`."""
-        return int(self._sim_end.proto)
+        # Gone altogether: who takes the descriptor over may take the other attributes as well, and has one of its own.
+        return int(self.__dict__.pop("_sim_fd", -1))
 
     # -- timeouts
 
@@ -570,6 +555,16 @@ class _Sockets:
 
 _all_sockets = _Sockets()
 _classes: dict[type, type] = {}
+
+
+def _prime(sock: SimSocket, end: Any) -> None:
+    """Let the part of a socket that is written in C know what it is, and have no descriptor."""
+    lent = _socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        socket.socket.__init__(sock, end.family, end.kind, end.proto, lent.fileno())
+        _socket.socket.detach(sock)
+    finally:
+        lent.close()
 
 
 def release_sockets() -> None:

@@ -915,6 +915,24 @@ def epoll_one_shot(stage: Stage) -> None:
 
 
 @scenario
+def epoll_by_edges(stage: Stage) -> None:
+    client, server = stage.pair()
+    with select.epoll() as epoll:
+        epoll.register(server, select.EPOLLIN | select.EPOLLET)
+        stage.note(epoll.poll(0))
+        client.sendall(b"one")
+        stage.note([event for _, event in epoll.poll(5)])
+        stage.note(epoll.poll(0.01))
+        client.sendall(b"two")
+        stage.note([event for _, event in epoll.poll(5)])
+        stage.do(server.recv, 100)
+        stage.note(epoll.poll(0.01))
+        epoll.modify(server, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
+        stage.note([event for _, event in epoll.poll(5)])
+        stage.note(epoll.poll(0.01))
+
+
+@scenario
 def eventfds_and_pipes_wake_pollers(stage: Stage) -> None:
     poller = select.poll()
     fd = os.eventfd(0, os.EFD_NONBLOCK)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import servertest
 from servertest import servers
 from servertest._support import HandlerFailed
 from servertest.sim import Simulation
@@ -202,3 +203,40 @@ def test_a_single_thread_serves_one_after_the_other(net: Simulation) -> None:
     first.close()
     assert second.recv(10) == b"B\n"
     second.close()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "TCPServer",
+        "ThreadingTCPServer",
+        "ThreadPoolTCPServer",
+        "UnixStreamServer",
+        "UDPServer",
+        "ThreadingUnixDatagramServer",
+        "ThreadingTCPServer+tls",
+    ],
+)
+def test_what_launch_puts_up_runs_in_it_too(kind: str) -> None:
+    digests = set()
+    for _ in range(2):
+        with Simulation(5) as net:
+            datagrams = "UDP" in kind or "Datagram" in kind
+            running = servertest.launch(UpperDatagrams if datagrams else Upper, kind)
+            with running.connect() as client:
+                client.send(b"hi\n")
+                assert (client.receive() if datagrams else client.readline()) == b"HI\n"
+            running.stop()
+            assert running.transcript is not None
+            assert running.transcript.connections
+        digests.add(net.digest)
+    assert len(digests) == 1
+
+
+def test_faults_inside_servers_work_in_it_too(net: Simulation) -> None:
+    running = servertest.launch(Upper, "ThreadingTCPServer", faults="latency:0.5")
+    with running.connect() as client:
+        client.send(b"hi\n")
+        assert client.readline() == b"HI\n"
+    running.stop()
+    assert net.now > 0.9
