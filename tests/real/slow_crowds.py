@@ -12,6 +12,7 @@ from tests.real._slow_crowds import NGINX, SCENES, Scene
 
 __all__ = ()
 
+SHOWN = ("pool", "pool-deadline", "nginx", "nginx-timeout", "threading", "threading-deadline")
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 
 
@@ -34,7 +35,8 @@ def main() -> int:
         if scene.server == "nginx" and NGINX is None:
             continue
         result = play(scene)
-        result.write(PICTURES / f"slow-{scene.name}.svg")
+        if scene.name in SHOWN:
+            result.write(PICTURES / f"slow-{scene.name}.svg")
         during = [probe for probe in result.probes if 0 <= probe.at <= result.seconds]
         served = sum(probe.served for probe in during)
         print(
