@@ -198,6 +198,7 @@ def _wanted(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _toxics(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     from ..faults import plan
+    from ..proxy._accepting import check_faults
 
     number = 0
     for option, stream in (
@@ -208,7 +209,7 @@ def _toxics(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for text in getattr(arguments, option):
             try:
                 faults = plan(text)
-                faults.check(arguments.transport or "stream", ("line",))
+                check_faults(faults, arguments.transport or "stream")
                 if not faults:
                     raise UsageError("there is no fault")
             except UsageError as error:

@@ -111,7 +111,7 @@ class Fault(_Composed, Declared):
         why_not: Why it makes none on the others, and what to use there.
         place: Where it works: "line", on what passes; "calls", on the calls of a socket; "listener", where connections
             are accepted.
-        instead: What to do where it cannot be had, if that is not to go to its place.
+        at_connect: Whether a fault of listeners can be had at a client, too: what it does to ``accept`` there befalls ``connect``.
         usual_direction: On which way it works where it is not aimed; None for both.
         lossless: Whether every byte or datagram arrives once and unchanged, if perhaps late; at the latest when the fault
             is taken away.
@@ -120,7 +120,7 @@ class Fault(_Composed, Declared):
     carried_by: ClassVar[frozenset[Transport]] = frozenset({"stream", "datagram"})
     why_not: ClassVar[str] = ""
     place: ClassVar[Place] = "line"
-    instead: ClassVar[str] = ""
+    at_connect: ClassVar[bool] = False
     usual_direction: ClassVar[Direction | None] = None
     lossless: ClassVar[bool] = False
 
@@ -273,9 +273,8 @@ class Plan(_Composed):
             if transport not in fault.carried_by:
                 reason = f": {fault.why_not}" if fault.why_not else ""
                 raise UsageError(f"{type(fault).__name__} is not for a {transport}{reason}")
-            if fault.place not in places:
-                elsewhere = fault.instead or _ELSEWHERE[fault.place]
-                raise UsageError(f"{type(fault).__name__} cannot be done here: {elsewhere}")
+            if fault.place not in places and not (fault.at_connect and "calls" in places):
+                raise UsageError(f"{type(fault).__name__} cannot be done here: {_ELSEWHERE[fault.place]}")
             if entry.trigger:
                 entry.trigger.check(transport, fault.place)
 
@@ -284,7 +283,7 @@ _ELSEWHERE: dict[Place, str] = {
     "line": "it works on bytes that pass from one side to the other",
     "calls": "it works on the calls that a program makes on its own socket: wrap that with faulty(), or give it to serve() "
     "or connect()",
-    "listener": "it works where a server accepts connections: give it to the server",
+    "listener": "it works where connections are accepted: give it to the server, or to a proxy in front",
 }
 
 Faults: TypeAlias = "Fault | Plan | str | None"

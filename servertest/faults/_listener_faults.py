@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, ClassVar
 
+from .._support import UsageError
 from ._call_faults import Failing
 from ._calls import PASS, Calls, Verdict
 from ._fault import Fault, Place
 from ._fields import count, one_of, optional_count, optional_seconds, seconds
 
 if TYPE_CHECKING:
+    from ._fault import Plan
     from ._stage import Site
 
 __all__ = ("AcceptError", "FailFork", "FailThreadStart", "FullBacklog", "Refuse", "SlowAccept")
@@ -86,18 +88,15 @@ class FailFork(Fault):
         return Failing(site, "fork", self.error, self.nth, self.times)
 
 
-class _Waiting(Calls):
-    def __init__(self, site: Site, delay: float, backlog: int | None = None) -> None:
+class _Late(Calls):
+    def __init__(self, site: Site, delay: float) -> None:
         self._site = site
         self._delay = delay
-        self._backlog = backlog
 
     def before(self, call: str, size: int, now: float) -> Verdict:
-        if call == "listen" and self._backlog is not None:
-            return Verdict(limit=self._backlog)
         if call != "accept":
             return PASS
-        self._site.note(now, "never accepts" if self._delay == inf else f"accepts {self._delay:g} s later")
+        self._site.note(now, f"accepts {self._delay:g} s later")
         return Verdict(delay=self._delay)
 
 
@@ -117,7 +116,27 @@ class SlowAccept(Fault):
 
     def calls(self, site: Site) -> Calls:
         """Begin to wait."""
-        return _Waiting(site, self.delay)
+        return _Late(site, self.delay)
+
+
+class _Standstill(Calls):
+    """Nobody is accepted from the moment on at which the first one has come, until the time is over."""
+
+    def __init__(self, site: Site, duration: float) -> None:
+        self._site = site
+        self._duration = duration
+        self._until: float | None = None
+
+    def before(self, call: str, size: int, now: float) -> Verdict:
+        if call == "listen":
+            return Verdict(limit=0) if self._until is None or now < self._until else PASS
+        if call != "accept" or (self._until is not None and now >= self._until):
+            return PASS
+        if self._until is None:
+            self._until = now + self._duration
+            never = self._duration == inf
+            self._site.note(now, "never accepts" if never else f"accepts {self._duration:g} s later")
+        return Verdict(delay=self._until - now)
 
 
 @dataclass(frozen=True)
@@ -126,7 +145,7 @@ class FullBacklog(Fault):
     get no answer at all (on Linux, listen(2)) and try again until their timeout.
 
     Attributes:
-        duration: Seconds until the server accepts again; None for never.
+        duration: Seconds, counted from the first client, until the server accepts again; None for never.
     """
 
     duration: float | None = optional_seconds(None)
@@ -137,17 +156,23 @@ class FullBacklog(Fault):
 
     def calls(self, site: Site) -> Calls:
         """Begin to wait."""
-        return _Waiting(site, inf if self.duration is None else self.duration, 0)
+        return _Standstill(site, inf if self.duration is None else self.duration)
 
 
 @dataclass(frozen=True)
 class Refuse(Fault):
-    """Nobody listens: clients get ECONNREFUSED."""
+    """Nobody listens: clients get ECONNREFUSED.
+
+    Without a trigger the listener goes: a link stops listening, keeps the address and the connections that it has; a server
+    goes down as with ``server.down()``, which ends its connections; at a client ``connect`` fails. With a trigger a
+    listener has to stay for the others: it takes those who are refused, and gives them RST at once; the server sees at the most
+    ECONNABORTED.
+    """
 
     carried_by: ClassVar = frozenset({"stream"})
     why_not: ClassVar = "a datagram cannot be refused before it is sent: use Partition"
     place: ClassVar[Place] = "listener"
-    instead: ClassVar = "take the server or the link down: with server.down(), or with link.down()"
+    at_connect: ClassVar = True
 
     def calls(self, site: Site) -> Calls:
         """Begin to refuse."""
@@ -159,7 +184,34 @@ class _Refusing(Calls):
         self._site = site
 
     def before(self, call: str, size: int, now: float) -> Verdict:
-        if call not in ("listen", "accept"):
+        if call not in ("listen", "accept", "connect"):
             return PASS
         self._site.note(now, "refuses")
         return Verdict("ECONNREFUSED")
+
+
+def refuse_what_needs_a_server(faults: Plan, who: str) -> None:
+    """Refuse what only a server can have: the place that accepts is not always the one that serves.
+
+    Raises:
+        UsageError: There is such a fault.
+    """
+    for entry in faults:
+        if entry.fault.name in (FailThreadStart.name, FailFork.name):
+            raise UsageError(
+                f"{type(entry.fault).__name__} cannot be done here: {who} starts no threads or processes: give it to the server"
+            )
+
+
+def refuse_refusal(faults: Plan) -> None:
+    """Refuse what a socket that listens, and is its owner's, cannot do: `Refuse` without a trigger.
+
+    Raises:
+        UsageError: There is such a fault.
+    """
+    for entry in faults:
+        if entry.fault.name == Refuse.name and entry.trigger is None:
+            raise UsageError(
+                "Refuse cannot be done here: who waits at a socket that listens no more would find it broken: close it, put a "
+                "proxy in front, or refuse single connections, as with Refuse().on(first=1)"
+            )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 from ._calls import PASS, Calls, Verdict
@@ -47,7 +49,7 @@ def start_calls(
     plan.check(transport)
     faults: list[Calls] = []
     for name, stream, entry in plan.streams():
-        if entry.fault.place != "calls":
+        if entry.fault.place != "calls" and not entry.fault.at_connect:
             continue
         site = Site(
             seed,
@@ -70,6 +72,7 @@ def start_listener(
     transport: Transport = "stream",
     opened: float = 0.0,
     note: Callable[[Decision], None] = untold,
+    number: Callable[[], int] | None = None,
 ) -> Calls:
     """What has to be asked by a listener: before it listens, before each ``accept`` for which somebody has come, and before each
     thread or fork that shall serve. What is accepted next is connection 1, 2, ... for triggers; a call that fails counts.
@@ -80,6 +83,7 @@ def start_listener(
         transport: "stream" or "datagram".
         opened: When the listener began.
         note: Is told each decision.
+        number: Says which connection would be accepted next, where somebody knows; else they are counted from 1.
 
     Raises:
         UsageError: A fault is for the other transport.
@@ -87,7 +91,11 @@ def start_listener(
     plan.check(transport)
     faults: list[Calls] = [
         _Numbered(
-            name, entry, Site(seed, stream, direction="upstream", transport=transport, opened=opened), note
+            name,
+            entry,
+            Site(seed, stream, direction="upstream", transport=transport, opened=opened),
+            note,
+            count(1).__next__ if number is None else number,
         )
         for name, stream, entry in plan.streams()
         if entry.fault.place == "listener"
@@ -99,7 +107,9 @@ def _aimed(entry: Entry, site: Site, receives: Direction) -> Calls:
     calls = entry.fault.calls(site)
     if entry.trigger is not None and entry.trigger.between is not None:
         calls = _Timed(calls, site.opened, entry.trigger.between)
-    if entry.direction is not None:
+    if entry.fault.place != "calls":
+        calls = _OneWay(calls, "connect")
+    elif entry.direction is not None:
         calls = _OneWay(calls, "recv" if entry.direction == receives else "send")
     return calls
 
@@ -119,14 +129,26 @@ class _Timed(Calls):
         self._start, self._stop = (opened + time for time in between)
 
     def before(self, call: str, size: int, now: float) -> Verdict:
-        return self._calls.before(call, size, now) if self._start <= now < self._stop else PASS
+        if not self._start <= now < self._stop:
+            return PASS
+        verdict = self._calls.before(call, size, now)
+        # Who would have to wait for longer goes on when the time is over.
+        return replace(verdict, delay=self._stop - now) if verdict.delay > self._stop - now else verdict
 
 
 class _Numbered(Calls):
     """Counts connections for a fault's trigger; the fault's own count goes over those that the trigger lets it see."""
 
-    def __init__(self, name: str, entry: Entry, site: Site, note: Callable[[Decision], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        entry: Entry,
+        site: Site,
+        note: Callable[[Decision], None],
+        number: Callable[[], int],
+    ) -> None:
         self._name = name
+        self._number = number
         self._trigger = entry.trigger
         self._site = site
         self._site.connection = 0
@@ -138,8 +160,10 @@ class _Numbered(Calls):
         self._meets = True
 
     def before(self, call: str, size: int, now: float) -> Verdict:
+        if call == "listen" and self._trigger is not None:
+            return PASS  # the listener is everybody's
         if call == "accept":
-            self._site.connection += 1
+            self._site.connection = self._number()
             self._meets = self._trigger is None or self._trigger.meets(self._site)
         return self._calls.before(call, size, now) if self._meets else PASS
 

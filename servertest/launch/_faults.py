@@ -19,14 +19,14 @@ from ._instrument import has_base
 if TYPE_CHECKING:
     import socket
 
-    from ..faults import Faults, Plan as FaultPlan
+    from ..faults import Entry, Faults, Plan as FaultPlan
     from ._host import Plan
     from ._kinds import Kind
 
-__all__ = ("FaultSetup", "ServerFaults", "check_faults")
+__all__ = ("FaultSetup", "ServerFaults", "check_faults", "takes_down")
 
 #: What holds up a loop that serves connections as well.
-_HOLD_UP = ("refuse", "full_backlog")
+_HOLD_UP = ("full_backlog",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def check_faults(faults: Faults, target: Any, kind: Kind) -> FaultPlan:
         UsageError: They cannot work there; the message says why, and what to do.
     """
     wanted = to_plan(faults)
-    if type(target).__name__ == "CommandTarget":
+    if type(target).__name__ == "CommandTarget" and not (wanted and all(map(takes_down, wanted))):
         raise UsageError(
             f"faults= cannot get into {target.name}, which is a program of its own: put a proxy in front of it"
         )
@@ -64,6 +64,11 @@ def check_faults(faults: Faults, target: Any, kind: Kind) -> FaultPlan:
                     "socket object. Take a kind without TLS, or a fault of what passes"
                 )
     return wanted
+
+
+def takes_down(entry: Entry) -> bool:
+    """Whether a fault is not for the server's sockets, but takes the server down: a `Refuse` that is for all."""
+    return entry.fault.name == "refuse" and entry.trigger is None
 
 
 class ServerFaults:
@@ -182,10 +187,6 @@ class ServerFaults:
                 raise UsageError(
                     f"{title}: the loop that would not accept serves connections as well, and would stand still: "
                     "use server.down(), or put a proxy in front"
-                )
-            if name == "refuse":
-                raise UsageError(
-                    f"{title}: a server that runs cannot refuse: use server.down(), or put a proxy in front"
                 )
 
     def _starts(self, base: str) -> bool:

@@ -86,10 +86,14 @@ def launch(
     if (reason := chosen.reason) is not None:
         raise Unavailable(f"{chosen} cannot be had: {reason}")
     _check(what, chosen)
+    refuses = False
     if faults is not None:
-        from ._faults import check_faults
+        from ._faults import check_faults, takes_down
 
         faults = check_faults(faults, what, chosen)
+        refuses = any(map(takes_down, faults))
+        if refuses and all(map(takes_down, faults)):
+            faults = None  # nothing is to get into the server
     setup = Setup(
         target=what,
         kind=chosen,
@@ -100,6 +104,7 @@ def launch(
         options=options or {},
         faults=faults,
         seed=seed,
+        refuses=refuses,
     )
     return Running(setup).start()
 

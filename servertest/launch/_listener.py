@@ -103,7 +103,14 @@ class StoppableListener(socket.socket):
     def _accept_below(self) -> tuple[socket.socket, Any]:
         if self._faults is None:
             return super().accept()
-        return self._faults.driver.accept(self, super().accept)
+        from ..wire._faulty_driver import TurnedAway
+
+        while True:
+            try:
+                return self._faults.driver.accept(self, super().accept)
+            except TurnedAway:
+                if self._for_loop:
+                    raise BlockingIOError from None
 
     def _refuse_when_stopped(self) -> None:
         if self._book.stopping and self._for_loop:

@@ -74,6 +74,7 @@ class Setup:
         options: What only the host understands.
         faults: What goes wrong at its sockets; None if they are to be left alone.
         seed: Where faults have their random numbers from.
+        refuses: Whether it is to be down from the beginning, because `Refuse` is among its faults.
     """
 
     target: Target
@@ -85,6 +86,7 @@ class Setup:
     options: Mapping[str, Any] = field(default_factory=dict)
     faults: FaultPlan | None = None
     seed: int | str = 0
+    refuses: bool = False
 
 
 class Running:
@@ -110,6 +112,8 @@ class Running:
             from ._running_faults import RunningFaults
 
             self._fault_state = RunningFaults(setup.faults, setup.seed)
+        self._refusals = int(setup.refuses)
+        self._refusal = contextlib.ExitStack()
         self._directory: SocketDirectory | None = None
         self._made_again: str | None = None
         self._address: Address | None = None
@@ -213,6 +217,10 @@ class Running:
                 raise UsageError(f"{self} runs already")
             try:
                 self._start(self._setup.address)
+                if self._refusals:
+                    self._go_down()
+                    self._refusal.enter_context(self._refusing_path())
+                    self._note_refusal()
             except BaseException as error:
                 if isinstance(error, AddressInUse):
                     _name_holder(error, self._setup.address)
@@ -298,6 +306,7 @@ class Running:
             try:
                 self._halt(timeout)
             finally:
+                self._refusal.close()
                 self._release()
             self._raise_what_is_left()
 
@@ -391,13 +400,50 @@ class Running:
         with self.around():
             address = self.address
             with self._lock:
-                self._halt(None)
-                self._remove_path()
+                self._go_down()
             try:
                 yield
             finally:
                 with self._lock:
-                    self._up_again(address)
+                    if not self._refusals:
+                        self._up_again(address)
+
+    def _go_down(self) -> None:
+        self._halt(None)
+        self._remove_path()
+
+    @contextlib.contextmanager
+    def _refused(self) -> Iterator[None]:
+        """A block in which `Refuse` keeps it down, whatever else would put it up again."""
+        with contextlib.ExitStack() as stack:
+            if not self._refusals:
+                stack.enter_context(self.down())
+                stack.enter_context(self._refusing_path())
+            self._note_refusal()
+            self._refusals += 1
+            try:
+                yield
+            finally:
+                self._refusals -= 1
+
+    @contextlib.contextmanager
+    def _refusing_path(self) -> Iterator[None]:
+        """A block in which the path of a Unix server is there, and nobody listens: without it, clients would not find the file."""
+        if self.kind.family != "unix":
+            yield
+            return
+        address = cast("str", self._address)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as held:
+            held.bind(address)
+            try:
+                yield
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(address)
+
+    def _note_refusal(self) -> None:
+        if self._fault_state is not None:
+            self._fault_state.refused()
 
     def _up_again(self, address: Address) -> None:
         self._make_directory_again(address)
@@ -556,11 +602,24 @@ class Running:
         """A block in which more goes wrong at the server's sockets: on connections that live and on those that come.
 
         When the block begins, the faults are at work; when it ends, they are gone, and what they held goes on at once.
-        Calls of a forked child keep the faults of the moment at which it was forked.
+        Calls of a forked child keep the faults of the moment at which it was forked. `Refuse` without a trigger is `down`,
+        and can be had by every server that can be restarted.
 
         Raises:
             UsageError: The server was launched without ``faults=``, or cannot have these.
         """
+        from ..faults import Plan as FaultPlan, plan
+        from ._faults import takes_down
+
+        wanted = plan(faults)
+        wanted.check(self.kind.transport)
+        at_sockets = FaultPlan(tuple(entry for entry in wanted if not takes_down(entry)))
+        blocks = [self._faults_at_sockets(at_sockets)] if at_sockets or not wanted else []
+        if len(at_sockets) < len(wanted):
+            blocks.append(self._refused())
+        return _all_of(blocks)
+
+    def _faults_at_sockets(self, faults: FaultPlan) -> contextlib.AbstractContextManager[None]:
         if self._fault_state is None:
             raise UsageError(
                 f"{self} was launched without faults, and its sockets are its own: give launch() faults=plan(None) to change "
@@ -764,6 +823,15 @@ class Running:
             lines += [self._host.dump(), *self._open_elsewhere()]
         lines += [f"error: {error}" for error in self._errors]
         return "\n".join(line for line in lines if line)
+
+
+@contextlib.contextmanager
+def _all_of(blocks: Iterable[contextlib.AbstractContextManager[None]]) -> Iterator[None]:
+    """One block within the other."""
+    with contextlib.ExitStack() as stack:
+        for block in blocks:
+            stack.enter_context(block)
+        yield
 
 
 def _tells_of_loss(exception: BaseException, *, rude: bool) -> bool:

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from ..faults import History, Trace, plan as to_plan
+from ..faults import Decision, History, Plan, Refuse, Trace, plan as to_plan
 from ..faults._standing import Standing
-from ._faults import FaultSetup
+from ._faults import FaultSetup, takes_down
 
 if TYPE_CHECKING:
-    from ..faults import Faults, Plan
+    from ..faults import Faults
     from ._faults_control import FaultControl
     from ._host import Host
 
@@ -38,7 +38,8 @@ class RunningFaults:
         self._started = monotonic()
         # Here, and not where the server is: all its processes have to give the same names and draw the same.
         self._standing = Standing()
-        _, self._first = self._standing.add("", faults)
+        at_sockets = Plan(tuple(entry for entry in faults if not takes_down(entry)))
+        _, self._first = self._standing.add("", at_sockets)
         self._local: Any = None
         self._control: FaultControl | None = None
         self._lock = threading.Lock()
@@ -90,6 +91,10 @@ class RunningFaults:
             self._control.put(key, faults)
         elif self._local is not None:
             self._local.put_all(self._more)
+
+    def refused(self) -> None:
+        """It was taken down, to refuse everybody."""
+        self.hits.add(Decision(monotonic(), 0, "upstream", Refuse.name, "refuses"))
 
     def close(self) -> None:
         """The server has ended."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
+import select
 import socket
 from collections import OrderedDict
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +23,9 @@ __all__ = ("DatagramGate", "StreamGate")
 
 #: Clients or datagrams taken in one go, so that what is open already is not kept waiting.
 _TURN = 32
+
+#: Clients who may have come and wait to be taken.
+_QUEUE = 1024
 
 #: Seconds to wait for descriptors when the process has none left.
 _PAUSE = 0.05
@@ -47,7 +53,7 @@ class StreamGate:
         self.pump()
 
     def due(self, now: float) -> None:
-        """There may be descriptors again."""
+        """There may be descriptors again, or a fault that lets clients wait does so no longer."""
         self.readable = True
         self.pump()
 
@@ -61,15 +67,52 @@ class StreamGate:
             if not (self._open and self.readable):
                 return
             try:
-                sock, address = self._sock.accept()
+                reason = self._look_at_faults() if self._link.accepting else None
+                if self.readable:
+                    self._take(reason)
             except _WAIT:
                 self.readable = False
             except OSError as error:
                 self.readable = False
                 self._pause(error)
-            else:
-                self._link.accepted(sock, address)
         self._link.relay.again(self)
+
+    def take_all(self) -> None:
+        """Take all who have come by now, though hardly more than a queue can hold."""
+        self.readable = True
+        for _ in range(_QUEUE // _TURN):
+            if self.readable:
+                self.pump()
+
+    def _take(self, reason: str | None) -> None:
+        sock, address = self._sock.accept()
+        if reason is None:
+            self._link.accepted(sock, address)
+        else:
+            self._link.turned_away(sock, address, reason)
+
+    def _look_at_faults(self) -> str | None:
+        """Why the next client is to be turned away; None if it is not. It is not taken now if nothing is `readable` after this.
+
+        Raises:
+            OSError: The call is to fail; the client stays in the queue.
+        """
+        if not _somebody_has_come(self._sock):
+            self.readable = False
+            return None
+        now = monotonic()
+        when, error = self._link.accepting.fate(now)
+        if when > now:
+            self.readable = False
+            if when != inf:
+                self._link.relay.call_at(when, self)
+            return None
+        reason = self._link.accepting.go_on(error, now)
+        self._link.set_backlog()
+        if error is not None and reason is None:
+            number = getattr(errno, error)
+            raise OSError(number, os.strerror(number))
+        return reason
 
     def close(self) -> None:
         """Accept nobody any more. The socket stays open."""
@@ -82,6 +125,14 @@ class StreamGate:
             raise error
         self._link.note(0, f"no connection can be accepted: {error}")
         self._link.relay.call_at(monotonic() + _PAUSE, self)
+
+
+def _somebody_has_come(sock: socket.socket) -> bool:
+    if not hasattr(select, "poll"):
+        return bool(select.select([sock], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class DatagramGate:
@@ -138,6 +189,13 @@ class DatagramGate:
         self._open = False
         self.timer_at = None
         self._link.relay.unwatch(self._sock.fileno(), self, stays_open=True)
+
+    def take_all(self) -> None:
+        """Take what has come by now, though hardly more than a queue can hold."""
+        self.readable = True
+        for _ in range(_QUEUE // _TURN):
+            if self.readable:
+                self.pump()
 
     def forget(self, peer: RelayedPeer) -> None:
         """This one has ended."""

@@ -13,12 +13,13 @@ from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from .._support import HandlerFailed, SocketDirectory, UsageError, family_of, format_address
+from .._support import HandlerFailed, SocketDirectory, UsageError, family_of, format_address, hard_reset
 from ..faults import History, Trace, derived_seed, plan
 from ..faults._standing import Standing
 from ..transcript import Connect, Transcript
 from ..wire._relay_connection import RelayedConnection
 from ..wire._relay_datagrams import RelayedPeer
+from ._accepting import Accepting, check_faults
 from ._gates import DatagramGate, StreamGate
 from ._listening import Place
 from ._opening import Opening
@@ -45,6 +46,9 @@ _REMEMBERED = 10_000
 
 #: Clients with faults whose histories are kept.
 _HISTORIES = 100
+
+#: Seconds that `Link.stop` gives those who have not yet taken what has come for them.
+_DRAINING = 0.5
 
 #: Where to reach a link that listens on all addresses.
 _REACHABLE = {"::": "::1", "0.0.0.0": "127.0.0.1"}  # noqa: S104 - looked up, not bound
@@ -89,13 +93,15 @@ class Link:
         self._directory: SocketDirectory | None = None
         self._lock = threading.RLock()
         self._stopped = False
+        self._down = not settings.up
+        self.accepting = Accepting(self.seed, lambda: self._count, self._tell)
         self._gate: StreamGate | DatagramGate | None = None
         self.upstream_family = family_of(settings.upstream)
         self._place = Place(settings.transport, settings.family, settings.listen)
         try:
             self.client_context, self._client_credential = context_for_clients(settings, self._place.address)
             self.server_context, self.server_hostname = context_for_server(settings)
-            relay.call(self._open_gate if settings.up else self._place.down)
+            relay.call(self._begin)
         except BaseException:
             self._place.close()
             raise
@@ -163,7 +169,7 @@ class Link:
 
     @property
     def is_up(self) -> bool:
-        """Whether it takes clients: it is neither down nor stopped."""
+        """Whether it takes clients: it is neither down nor stopped, and no `Refuse` is at work."""
         return self._gate is not None
 
     def __repr__(self) -> str:
@@ -245,6 +251,7 @@ class Link:
 
         def add() -> str:
             name, group = self._standing.add(key, wanted)
+            self._accept_through(name, group)
             self._each(lambda passage: passage.add_faults(name, group))
             return name
 
@@ -260,6 +267,7 @@ class Link:
 
         def update() -> None:
             group = self._standing.replace(key, wanted)
+            self._accept_through(key, group)
             self._each(lambda passage: passage.replace_faults(key, group))
 
         self.relay.call(update)
@@ -273,6 +281,7 @@ class Link:
 
         def remove() -> None:
             self._standing.remove(key)
+            self._accept_through(key, None)
             self._each(lambda passage: passage.remove_faults(key))
 
         self.relay.call(remove)
@@ -289,11 +298,13 @@ class Link:
             others = [key for key, _ in self._standing if key]
             for key in others:
                 self._standing.remove(key)
+                self._accept_through(key, None)
             group = (
                 self._standing.replace("", wanted)
                 if "" in self._standing.groups
                 else self._standing.add("", wanted)[1]
             )
+            self._accept_through("", group)
 
             def apply(passage: RelayedConnection | RelayedPeer) -> None:
                 for key in others:
@@ -320,8 +331,13 @@ class Link:
 
     def _checked(self, faults: Faults) -> Plan:
         wanted = plan(faults)
-        wanted.check(self.transport, ("line",))
+        check_faults(wanted, self.transport)
         return wanted
+
+    def _accept_through(self, key: str, group: Plan | None) -> None:
+        """Let the faults of this group that work where connections are accepted be these."""
+        self.accepting.put(key, group, monotonic())
+        self._settle()
 
     def _each(self, change: Callable[[Any], object]) -> None:
         for record in list(self._live.values()):
@@ -341,7 +357,7 @@ class Link:
         Args:
             reset: Whether those who are connected get RST instead of FIN.
         """
-        was_up = self.is_up
+        was_up = not self._down
         self.disable(reset=reset)
         try:
             yield self
@@ -353,9 +369,8 @@ class Link:
         """Go down until `enable`; see `down`. Nothing happens if it is down."""
 
         def disable() -> None:
-            if self._gate is not None:
-                self._close_gate()
-                self._place.down()
+            self._down = True
+            self._settle()
             self._cut(reset=reset)
 
         self.relay.call(disable)
@@ -364,11 +379,41 @@ class Link:
         """Come up again on the same address. Nothing happens if it is up."""
 
         def enable() -> None:
-            if self._gate is None and not self._stopped:
-                self._place.up()
-                self._open_gate()
+            self._down = False
+            self._settle()
 
         self.relay.call(enable)
+
+    def _begin(self) -> None:
+        for key, group in self._standing:
+            self.accepting.put(key, group, monotonic())
+        if self._down or self.accepting.refuses:
+            self._place.down()
+        else:
+            self._open_gate()
+            self.set_backlog()
+
+    def _settle(self) -> None:
+        """Take clients, or do not, as faults and `disable` have it."""
+        if self._stopped:
+            return
+        gate = self._gate
+        if self._down or self.accepting.refuses:
+            if isinstance(gate, StreamGate) and not (self._down or self.accepting.hesitates):
+                gate.take_all()  # they are connected, as far as they know
+            self._close_gate()
+            self._place.down()
+        elif gate is None:
+            self._place.up()
+            self._open_gate()
+        elif isinstance(gate, StreamGate):
+            gate.due(monotonic())  # who was let wait may come in now
+        self.set_backlog()
+
+    def set_backlog(self) -> None:
+        """Let the queue of clients be as long as faults let it be."""
+        if self.transport == "stream":
+            self._place.set_backlog(self.accepting.backlog)
 
     def _open_gate(self) -> None:
         sock = self._place.sock
@@ -449,6 +494,9 @@ class Link:
     def stop(self, timeout: float | None = None) -> None:
         """Stop it: nobody is taken any more, connections see end of file, the address is free. The second time nothing happens.
 
+        What has arrived here by then still goes on, the FIN or RST behind it included, unless a fault holds it; a side that does not
+        read gets half a second for it.
+
         Args:
             timeout: Seconds, instead of those of its settings.
 
@@ -462,7 +510,9 @@ class Link:
             self._stopped = True
         try:
             if self.relay.running:
-                self.relay.call(self._halt, timeout=self.settings.timeout if timeout is None else timeout)
+                seconds = self.settings.timeout if timeout is None else timeout
+                self.relay.call(self._drain, timeout=seconds).wait(min(_DRAINING, seconds))
+                self.relay.call(self._halt, timeout=seconds)
             else:
                 self._halt()
         finally:
@@ -473,6 +523,27 @@ class Link:
                 client.close()
             self._on_stop(self)
         self._raise_errors()
+
+    def _drain(self) -> threading.Event:
+        """Carry what has arrived; the event comes when it has been taken."""
+        if isinstance(self._gate, DatagramGate):
+            self._gate.take_all()
+        self._close_gate()
+        self._each(lambda passage: passage.drain())
+        passages = [record.passage for record in self._live.values()]
+        busy = {one for one in passages if one is not None and not one.is_drained}
+        drained = threading.Event()
+
+        def settled(passage: RelayedConnection | RelayedPeer) -> None:
+            busy.discard(passage)
+            if not busy:
+                drained.set()
+
+        for passage in busy:
+            passage.on_drained = settled
+        if not busy:
+            drained.set()
+        return drained
 
     def _halt(self) -> None:
         self._close_gate()
@@ -513,11 +584,23 @@ class Link:
         self._openings.add(opening)
         opening.advance()
 
+    def turned_away(self, near: socket.socket, address: Any, reason: str) -> None:
+        """A client has come, and a fault does not let it in."""
+        record = self._enter(address)
+        if self.transcript is not None:
+            self.transcript.add(Connect(self.transcript.now(), record.number, address, self._place.address))
+            self.transcript.note(record.number, reason)
+            self.transcript.close(record.number, "server", "rst")
+        hard_reset(near)
+        self._end(record, "failed", reason)
+
     def opened(self, opening: Opening, client: Leg, server: Leg) -> None:
         """A client has got through to the server."""
         self._openings.discard(opening)
         record = opening.record
         record.far = here = server.sock.getsockname()
+        if record.hit is not None:
+            self._excuse(record)
         if self.upstream_transcript is not None:
             self.upstream_transcript.add(
                 Connect(self.upstream_transcript.now(), record.number, here, self.upstream)
@@ -605,6 +688,8 @@ class Link:
     def _enter(self, address: Any) -> LinkConnection:
         self._count += 1
         record = LinkConnection(self._count, address, monotonic())
+        for fault in self.accepting.take_decided():
+            record.count(fault)
         with self._lock:
             self._live[record.number] = record
         self._show(record)

@@ -40,6 +40,7 @@ class Place:
         self._family = family
         self._directory = SocketDirectory() if family == "unix" and address is None else None
         self._held: socket.socket | None = None
+        self._backlog = _BACKLOG
         self._owned_path: Address | None = None
         try:
             self.sock: socket.socket | None = self._first(address)
@@ -61,7 +62,15 @@ class Place:
         """Be there again."""
         if self.sock is None:
             self.sock = self._way("up")()
+            self._backlog = _BACKLOG
             self.sock.setblocking(False)
+
+    def set_backlog(self, limit: int | None) -> None:
+        """Let the queue of those who are not accepted be so long; None for as long as usual."""
+        backlog = _BACKLOG if limit is None else limit
+        if self.sock is not None and backlog != self._backlog:
+            self._backlog = backlog
+            self.sock.listen(backlog)
 
     def close(self) -> None:
         """Leave the address to others. Twice is once."""

@@ -19,6 +19,7 @@ from .._support import (
     parse_address,
 )
 from ..faults import Plan, plan
+from ._accepting import check_faults
 
 if TYPE_CHECKING:
     import ssl
@@ -151,7 +152,7 @@ def _check_seed(seed: Any) -> None:
 
 def _checked(faults: Faults, transport: Transport) -> Plan:
     made = plan(faults)
-    made.check(transport, ("line",))
+    check_faults(made, transport)
     return made
 
 

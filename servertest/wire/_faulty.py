@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._support import UsageError
 from ..faults import plan as to_plan
+from ..faults._listener_faults import refuse_refusal, refuse_what_needs_a_server
 from ._faulty_datagrams import FaultyDatagramSocket
 from ._faulty_driver import FaultDriver, require_socket
 from ._faulty_stream import FaultySocket
@@ -61,8 +62,8 @@ def faulty(
     what was sent before it is closed arrives, unless a fault says otherwise.
 
     Faults of what passes work on connected stream sockets and on datagram sockets (where each peer counts as a
-    connection); those of calls also on sockets that are not connected yet; those of listeners on listening ones, where
-    the others then work on each connection that is accepted. `change_faults` changes them later.
+    connection); those of calls, and `Refuse`, also on sockets that are not connected yet; those of listeners on listening ones,
+    where the others then work on each connection that is accepted. `change_faults` changes them later.
 
     Args:
         sock: A real socket that speaks no TLS yet.
@@ -101,7 +102,9 @@ def change_faults(sock: socket.socket, faults: Faults) -> None:
         raise UsageError(f"change_faults: this is no socket that faulty() has made: {sock!r}")
     wanted = to_plan(faults)
     ends = getattr(sock, "servertest_guise", None) or getattr(sock, "servertest_hub", None)
-    if ends is None and not isinstance(sock, FaultyListening):
+    if isinstance(sock, FaultyListening):
+        _refuse_what_a_listener_cannot(wanted)
+    elif ends is None:
         wanted.check(driver.transport, ("calls",))
     driver.put("", wanted)
 
@@ -118,7 +121,7 @@ def _stream(
     if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         numbers = iter(range(connection, 1 << 62)).__next__
         driver = FaultDriver(faults, seed=seed, side=side, tell=trace, next_number=numbers)
-        _refuse_what_needs_a_server(faults)
+        _refuse_what_a_listener_cannot(faults)
         return listening_behind(driver, sock)
     faults.check("stream", ("line", "calls"))
     driver = FaultDriver(faults, seed=seed, side=side, tell=trace)
@@ -126,6 +129,7 @@ def _stream(
         _refuse_unconnected(sock)
         made: Any = driver.stream(sock, connection)
     else:
+        _refuse_what_comes_too_late(sock, faults)
         made = _on_the_same_descriptor(sock, FaultySocket)
         made.servertest_calls = driver.calls_for(connection)
     made.servertest_driver = driver
@@ -169,14 +173,25 @@ def _refuse_unconnected(sock: socket.socket) -> None:
         ) from error
 
 
-def _refuse_what_needs_a_server(faults: Plan) -> None:
+def _refuse_what_comes_too_late(sock: socket.socket, faults: Plan) -> None:
     for entry in faults:
-        if entry.fault.name == "refuse":
-            raise UsageError("Refuse: a socket that listens cannot refuse: close it, or put a proxy in front")
-        if entry.fault.name in ("fail_thread_start", "fail_fork"):
+        if entry.fault.at_connect and entry.trigger is None and _is_connected(sock):
             raise UsageError(
-                f"{type(entry.fault).__name__}: a socket starts no threads or processes: give it to the server"
+                f"{type(entry.fault).__name__} cannot be done here: the socket is connected already: give it before connect()"
             )
+
+
+def _is_connected(sock: socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+def _refuse_what_a_listener_cannot(faults: Plan) -> None:
+    refuse_what_needs_a_server(faults, "a socket")
+    refuse_refusal(faults)
 
 
 def listening_behind(driver: FaultDriver, listener: socket.socket) -> socket.socket:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import socket
@@ -25,13 +26,20 @@ if TYPE_CHECKING:
     from ..transcript import Side
     from ._relay import Relay
 
-__all__ = ("FaultDriver",)
+__all__ = ("FaultDriver", "TurnedAway")
 
 #: Seconds after which a peer that says nothing more is no longer waited for: it has probably gone.
 _MOMENT = 0.5
 
 #: What `accept` says of somebody who has come and is gone again.
-_GONE = ("ECONNABORTED", "EPROTO")
+_GONE = ("ECONNABORTED", "ECONNREFUSED", "EPROTO")
+
+
+class TurnedAway(ConnectionAbortedError):
+    """A client was refused after it had come: to whoever accepts it is as if it had gone by itself."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.ECONNABORTED, os.strerror(errno.ECONNABORTED))
 
 
 class FaultDriver:
@@ -272,6 +280,8 @@ class FaultDriver:
         self, listener: socket.socket, accept: Callable[[], tuple[socket.socket, Any]]
     ) -> None:
         timeout = listener.gettimeout()
+        if timeout is None and not os.get_blocking(listener.fileno()):
+            timeout = 0.0  # several processes wait for the same client, and those who come too late must not wait on
         if not _somebody_has_come(listener, timeout):
             return  # the call itself has to say so
         for verdict in self.listening.verdicts("accept"):
@@ -282,6 +292,7 @@ class FaultDriver:
     ) -> None:
         if verdict.delay:
             self.listening.wait(verdict.delay)
+            self.set_backlog()  # it may be over now
         if verdict.error is None or verdict.error == "EINTR":
             return
         if verdict.error == "EAGAIN" and timeout != 0:
@@ -289,7 +300,7 @@ class FaultDriver:
         if verdict.error in _GONE:
             hard_reset(accept()[0])
             self._next_number()  # it was a connection, if only for a moment
-        raise system_error(verdict.error)
+        raise TurnedAway() if verdict.error == "ECONNREFUSED" else system_error(verdict.error)
 
     # -- the end
 

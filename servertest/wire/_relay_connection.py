@@ -74,6 +74,17 @@ class RelayedConnection(Passage):
 
     # -- ends
 
+    def drain(self) -> None:
+        """Carry what has arrived by now; see `Flow.drain`."""
+        for flow in self.directions:
+            if self.end is None:
+                flow.drain()
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether nothing waits for a sink to take it."""
+        return self.end is not None or not any(flow.pending for flow in self.directions)
+
     def flow_done(self) -> None:
         """A direction has ended in order."""
         if self.end is None and self.upstream.done and self.downstream.done:

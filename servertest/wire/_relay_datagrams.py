@@ -29,6 +29,9 @@ _TURN = 64
 #: Seconds after which a full Unix socket is tried again that the system does not tell about: an unconnected one.
 _RETRY = 0.005
 
+#: Turns of reading in which whatever a queue can hold has been read.
+_DRAINED = 64
+
 _WAIT = (BlockingIOError, InterruptedError)
 
 
@@ -332,6 +335,15 @@ class RelayedPeer(Passage):
         self._over(how)
         self.client.close()
         self.server.close()
+
+    def drain(self) -> None:
+        """Carry what has arrived by now."""
+        for flow in self.directions:
+            flow.source.readable = True
+            for _ in range(_DRAINED):
+                if self.end is not None or not flow.source.readable or flow.source.shared or flow.full:
+                    break
+                flow.pump()
 
     def force(self) -> None:
         """End it, since the relay ends."""

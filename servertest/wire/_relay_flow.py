@@ -23,6 +23,9 @@ _TURN = 8
 #: Seconds that a sink which takes nothing may keep back the RST of a source that was cut off.
 _RESET_PATIENCE = 1.0
 
+#: Bytes that are read at once from a source that is to end: more than its buffers hold, and no more than a source can send for ever.
+_DRAINED = 1 << 25
+
 _WAIT = (BlockingIOError, InterruptedError)
 
 
@@ -116,6 +119,15 @@ class Flow:
                 self._pass(room[:size])
             else:
                 self._take(bytes(room[:size]))
+
+    def drain(self) -> None:
+        """Carry what has arrived by now, its end included, as far as the sink takes it and faults let it."""
+        limit = self.received + _DRAINED
+        self.source.readable = True
+        while self.source.readable and self.reading and not self.pending and self.received < limit:
+            if self.line is not None and self.line.full:
+                break
+            self.pump()
 
     def _pass(self, room: memoryview) -> None:
         """Straight into the sink: the shortest way there is, for this is what a round trip is made of."""
@@ -213,6 +225,9 @@ class Flow:
             self._settle()
         if self.reading:
             self.pump()
+        connection = self.connection
+        if connection.on_drained is not None and connection.is_drained:
+            connection.on_drained(connection)
 
     # -- ends
 

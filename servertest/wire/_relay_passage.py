@@ -46,6 +46,7 @@ class Passage:
         ended: When it ended; None while it lives.
         end: How: "finished" in order, "reset" by a RST, or "forced"; None while it lives.
         error: What a fault or a trigger raised, if that is what ended it.
+        on_drained: Is called with it when nothing waits for a sink any more, or it has ended; None for nobody.
     """
 
     __slots__ = (
@@ -57,6 +58,7 @@ class Passage:
         "ended",
         "error",
         "number",
+        "on_drained",
         "opened",
         "relay",
     )
@@ -79,6 +81,7 @@ class Passage:
         self.ended: float | None = None
         self.end: End | None = None
         self.error: Exception | None = None
+        self.on_drained: Callable[[Any], object] | None = None
         self._seed = seed
         self._tell = tell
         self._on_end = on_end
@@ -103,6 +106,15 @@ class Passage:
     def force(self) -> None:
         """End it at once, and yet in order."""
         raise NotImplementedError
+
+    def drain(self) -> None:
+        """Carry what has arrived by now, as far as sinks take it and faults let it."""
+        raise NotImplementedError
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether nothing waits for a sink to take it."""
+        return True
 
     def abandon(self) -> None:
         """In a forked child: close the copies of its sockets, which does nothing to the connections."""
@@ -185,6 +197,8 @@ class Passage:
         self.relay.forget(self)
         if self._on_end is not None:
             self._on_end(self)
+        if self.on_drained is not None:
+            self.on_drained(self)
 
 
 def _key_of(name: str) -> str:

@@ -21,6 +21,7 @@ from servertest.faults import (
     Latency,
     Loss,
     Plan,
+    Refuse,
     ResetPeer,
     ShortReads,
     ShortWrites,
@@ -167,6 +168,17 @@ def test_connect_fails(twin: Twin) -> None:
             twin.connect(running.address, faults=FailCall("connect", "ECONNREFUSED"))
         with pytest.raises(TimeoutError):
             twin.connect(running.address, faults=FailCall("connect", "ETIMEDOUT"))
+
+
+def test_a_client_is_refused(twin: Twin) -> None:
+    with launch(Upper) as running:
+        with pytest.raises(PeerRefused, match="refused"):
+            twin.connect(running.address, faults=Refuse())
+        second = Refuse().on(connection=2)
+        with twin.connect(running.address, faults=second) as client:
+            exchange(client)
+        with pytest.raises(PeerRefused):
+            twin.connect(running.address, faults=second, connection=2)
 
 
 def test_what_cannot_be_is_refused_with_the_reason(twin: Twin) -> None:

@@ -118,8 +118,8 @@ def test_a_fault_of_the_other_transport_is_refused_with_the_reason() -> None:
     ("fault", "reason"),
     [
         (ShortReads(), "its own socket"),
-        (SlowAccept(), "accepts connections"),
-        (Refuse(), "with link.down()"),
+        (SlowAccept(), "connections are accepted"),
+        (Refuse(), "connections are accepted"),
     ],
 )
 def test_a_fault_of_another_place_is_refused_with_the_reason(fault: Fault, reason: str) -> None:
@@ -227,7 +227,9 @@ def test_a_plan_has_a_length_and_entries() -> None:
 
 
 def test_a_description_is_one_line_for_tables() -> None:
-    assert Refuse.description() == "Nobody listens: clients get ECONNREFUSED."
+    assert SlowAccept.description() == (
+        "The connection is made, for the system does that, and the server comes to it late."
+    )
     assert "Attributes" not in Latency.description()
     assert "\n" not in Latency.description()
 

@@ -470,7 +470,6 @@ def test_what_cannot_be_is_refused_with_the_reason() -> None:
     refused("starts no thread", FailThreadStart(), kind="TCPServer")
     refused("forks no process", FailFork())
     refused("forks no process", FailFork(), kind="PreForkTCPServer")
-    refused(r"down\(\)", Refuse())
     refused("would stand still", FullBacklog(), upper)
     refused("would stand still", FullBacklog(), SelectorUpper, kind="SelectorTCPServer")
     refused("put a proxy in front", Latency(1), CommandTarget(["server", "{port}"]))
@@ -486,11 +485,58 @@ class _StartStop:
 @pytest.mark.parametrize("kind", ["ThreadingTCPServer", "ThreadingTCPServer+process"])
 def test_a_change_that_cannot_be_is_refused(kind: str) -> None:
     with launch(Upper, kind=kind, faults=Plan()) as running:
-        for wrong in (Loss(0.1), FailFork(), Refuse()):
+        for wrong in (Loss(0.1), FailFork()):
             with pytest.raises(UsageError), running.faults(wrong):
                 pass
         with running.faults(Latency(0.01)):
             echo(running)
+
+
+@pytest.mark.parametrize("kind", [*HOSTS, "ThreadingUnixStreamServer", "SelectorTCPServer"])
+def test_a_server_refuses_for_a_while(kind: str) -> None:
+    handler = SelectorUpper if kind.startswith("Selector") else Upper
+    with launch(handler, kind=kind, faults=Plan()) as running:
+        address = running.address
+        with running.faults(Refuse() | Latency(0.01)):
+            with pytest.raises(PeerRefused):
+                running.connect()
+            with running.faults(Refuse()), pytest.raises(PeerRefused):
+                running.connect()
+            with pytest.raises(PeerRefused):
+                running.connect()
+        assert running.address == address
+        echo(running)
+        assert running.hits.counts == {"refuse": 2}
+
+
+def test_a_server_that_was_launched_without_faults_can_refuse() -> None:
+    with launch(Upper) as running:
+        with running.faults("refuse"), pytest.raises(PeerRefused):
+            running.connect()
+        echo(running)
+    with launch(DatagramUpper) as running, pytest.raises(UsageError, match="use Partition"):
+        running.faults(Refuse())
+
+
+@pytest.mark.parametrize("kind", [*HOSTS, "ThreadingUnixStreamServer"])
+def test_a_server_that_refuses_from_the_beginning(kind: str) -> None:
+    with launch(Upper, kind=kind, faults=Refuse() | Latency(0.01)) as running:
+        with pytest.raises(PeerRefused):
+            running.connect()
+        running.restart()
+        with pytest.raises(OSError):
+            running.connect()
+        assert running.hits.counts == {"refuse": 1}
+
+
+@pytest.mark.parametrize("serving", [Upper, SelectorUpper, upper, upper_function])
+def test_a_server_refuses_single_connections(serving: Any) -> None:
+    with launch(serving, faults=Refuse().on(connection=2)) as running:
+        echo(running)
+        with pytest.raises((OSError, EOFError)), running.connect() as client:
+            client.read_exactly(1)
+        echo(running)
+        assert [(one.connection, one.what) for one in running.hits] == [(2, "refuses")]
 
 
 def test_without_faults_there_is_nothing_to_change() -> None:

@@ -86,7 +86,8 @@ def test_a_process_is_a_member_until_its_last_thread_has_ended() -> None:
         stdout=subprocess.PIPE,
         start_new_session=True,
     ) as child:
-        assert child.stdin is not None and child.stdout is not None
+        assert child.stdin is not None
+        assert child.stdout is not None
         assert child.stdout.readline() == b"\n"
         # By now it is called a zombie, and holds its descriptors none the less.
         assert group_members(child.pid) == [child.pid]

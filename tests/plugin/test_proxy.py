@@ -132,7 +132,7 @@ def test_the_client_stays(left_open, {arguments}):
         ("serve(Upper), Slicer", "*: write Slicer()"),
         ("Upper, Slicer(2)", "*Upper is a class*: proxy(serve(Upper), ...)"),
         ("'http://127.0.0.1:80'", "*'http://127.0.0.1:80' is a URL, not an address*"),
-        ("serve(Upper), Refuse()", "*Refuse cannot be done here: *with link.down()"),
+        ("serve(Upper), FailFork()", "*FailFork cannot be done here: *give it to the server"),
     ],
 )
 def test_what_cannot_be_is_told_with_what_was_meant(run: Run, arguments: str, says: str) -> None:

@@ -281,7 +281,7 @@ def test_calls_fail_alike_wherever_the_socket_is(kind: type[Fault]) -> None:
 
 
 def test_what_cannot_be_in_a_place_is_refused_there() -> None:
-    assert plan("short_reads|accept_error")
-    for text in ("short_reads", "accept_error"):
+    assert plan("short_reads|fail_fork")
+    for text in ("short_reads", "fail_fork"):
         with pytest.raises(ValueError, match="cannot be done here"):
             link(("127.0.0.1", 1), text)

@@ -5,16 +5,27 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
-from servertest._support import HandlerFailed, PeerReset, UsageError, have_ipv6, refused_address
+from servertest._support import (
+    HandlerFailed,
+    PeerReset,
+    UsageError,
+    hard_reset,
+    have_ipv6,
+    refused_address,
+)
 from servertest.clients import StreamClient, connect
 from servertest.faults import (
+    AcceptError,
     Blackhole,
+    FailFork,
+    FullBacklog,
     Latency,
     LimitData,
     Loss,
@@ -23,6 +34,7 @@ from servertest.faults import (
     ResetPeer,
     ShortReads,
     Slicer,
+    SlowAccept,
     Stall,
     downstream,
     plan,
@@ -396,7 +408,7 @@ def test_a_trigger_that_raises_fails_at_the_end_and_leaves_others_alone(upper: R
         (("127.0.0.1", 1), {"idle_timeout": "x"}, "idle_timeout is a number of seconds above 0, not 'x'"),
         (("127.0.0.1", 1), {"max_peers": 0}, "max_peers is a number from 1 up, not 0"),
         (("127.0.0.1", 1), {"faults": Loss(0.1)}, "Loss is not for a stream"),
-        (("127.0.0.1", 1), {"faults": Refuse()}, "Refuse cannot be done here"),
+        (("127.0.0.1", 1), {"faults": FailFork()}, "FailFork cannot be done here: a link starts no"),
         (("127.0.0.1", 1), {"faults": ShortReads(1)}, "ShortReads cannot be done here"),
         (("127.0.0.1", 1), {"faults": 5}, "faults are"),
     ],
@@ -454,3 +466,185 @@ def test_what_hit_a_datagram_peer_stands_with_its_datagrams(make: Make, stack: E
         assert [bytes(seen.downstream) for seen in transcript.connections] == [b"NOT LOST"] * 2
     notes = [event.connection for event in made.transcript.events if isinstance(event, Note)]
     assert set(notes) == {1, 2}
+
+
+# -- where connections are accepted
+
+
+def is_turned_away(made: Link) -> bool:
+    """Whether a client is let in, and then cut off before anything has passed."""
+    try:
+        with made.connect() as client:
+            return client.read_eof() == b"" and made.transport == "stream"
+    except ConnectionResetError:
+        return True
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_while_a_link_refuses_its_address_stays_taken_and_connections_go_on(
+    make: Make, stack: ExitStack, kind: str
+) -> None:
+    made = make(stack.enter_context(launch(Upper, kind=kind)))
+    address = made.address
+    with made.connect() as client:
+        assert ask(client) == b"HI\n"
+        with made.faults(Refuse()):
+            for _ in range(2):
+                with pytest.raises(ConnectionRefusedError):
+                    made.connect()
+            assert not made.is_up
+            with pytest.raises(OSError):
+                make(("127.0.0.1", 1), listen=address)
+            assert ask(client) == b"HI\n"
+            with made.down(), pytest.raises(ConnectionRefusedError):
+                made.connect()
+            with pytest.raises(ConnectionRefusedError):
+                made.connect()
+    assert (made.is_up, made.address) == (True, address)
+    assert ask(made.connect()) == b"HI\n"
+    assert made.hits == {"refuse": 1}
+
+
+def test_a_link_that_refuses_from_the_beginning(make: Make, upper: Running) -> None:
+    made = make(upper, "refuse")
+    with pytest.raises(ConnectionRefusedError):
+        made.connect()
+    with made.down():
+        made.set(None)
+        with pytest.raises(ConnectionRefusedError):
+            made.connect()
+    assert ask(made.connect()) == b"HI\n"
+
+
+def test_single_connections_are_refused_as_well_as_can_be(make: Make, upper: Running) -> None:
+    made = make(upper, Refuse().on(connection=2))
+    assert ask(made.connect()) == b"HI\n"
+    assert is_turned_away(made)
+    assert ask(made.connect()) == b"HI\n"
+
+    refused = made.connections[1]
+    assert (refused.state, refused.reason, refused.hits) == ("failed", "a fault refused it", {"refuse": 1})
+    with made.faults(Refuse().on(connection=[1, 4])):
+        assert is_turned_away(made)
+        assert ask(made.connect()) == b"HI\n"
+
+
+def test_a_refusal_takes_who_is_connected_already(make: Make, upper: Running) -> None:
+    made = make(upper)
+    clients = [made.connect() for _ in range(5)]
+    with made.faults(Refuse()):
+        assert [ask(client) for client in clients] == [b"HI\n"] * 5
+
+
+def test_a_link_that_is_slow_to_accept(make: Make, upper: Running) -> None:
+    made = make(upper, SlowAccept(0.1))
+    began = time.monotonic()
+    assert ask(made.connect()) == b"HI\n"
+    assert time.monotonic() - began >= 0.1
+
+    made.set(SlowAccept(1000))
+    client = made.connect()
+    client.send(b"hi\n")
+    with pytest.raises(TimeoutError):
+        client.read_some(timeout=0.05)
+    made.set(None)  # and so it need not wait any longer
+    assert client.readline() == b"HI\n"
+    assert [one.what for one in made.trace] == ["accepts 0.1 s later", "accepts 1000 s later"]
+
+
+def test_a_link_whose_queue_is_full(make: Make, upper: Running) -> None:
+    made = make(upper, FullBacklog())
+    with ExitStack() as clients:
+        states = []
+        for _ in range(4):
+            client = clients.enter_context(socket.socket())
+            client.settimeout(0.1)
+            states.append(client.connect_ex((made.host, made.port)))
+        assert states[0] == 0 != states[-1]
+        made.set(None)
+        assert ask(made.connect()) == b"HI\n"
+
+
+def test_a_queue_is_full_for_a_time(make: Make, upper: Running) -> None:
+    made = make(upper, FullBacklog(0.2))
+    began = time.monotonic()
+    assert ask(made.connect()) == b"HI\n"
+    assert time.monotonic() - began >= 0.2
+    assert ask(made.connect()) == b"HI\n"
+    assert made.hits == {"full_backlog": 1}
+
+
+def test_accept_fails_in_a_link(make: Make, upper: Running) -> None:
+    made = make(upper, AcceptError("ECONNABORTED", nth=2))
+    assert ask(made.connect()) == b"HI\n"
+    assert is_turned_away(made)
+
+    made.set(AcceptError("EMFILE", times=2))
+    assert ask(made.connect()) == b"HI\n"
+    assert made.hits == {"accept_error": 3}
+    assert made.connections[-1].hits == {"accept_error": 2}
+
+
+def test_faults_of_the_listener_that_stay_go_on_counting(make: Make, upper: Running) -> None:
+    made = make(upper, AcceptError(nth=2))
+    assert ask(made.connect()) == b"HI\n"
+    made.set(AcceptError(nth=2) | Slicer(2))
+    assert is_turned_away(made)
+    assert ask(made.connect()) == b"HI\n"
+
+
+# -- what has arrived when it is stopped
+
+
+@pytest.mark.parametrize("end", ["finished", "reset"])
+@pytest.mark.parametrize("faults", [None, Slicer(1 << 14)], ids=["plain", "through a fault"])
+def test_what_has_arrived_before_the_stop_goes_on(
+    make: Make, stack: ExitStack, faults: Any, end: str
+) -> None:
+    listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    made = make(listener.getsockname(), faults)
+    client = socket.create_connection((made.host, made.port), LIMIT)
+    client.sendall(b"!")
+    server = stack.enter_context(listener.accept()[0])
+    server.settimeout(LIMIT)
+    assert server.recv(1) == b"!"
+
+    def speak() -> None:
+        client.sendall(bytes(1 << 15))
+        server.shutdown(socket.SHUT_WR)
+        client.close() if end == "finished" else hard_reset(client)
+
+    made.relay.call(speak)  # in its own thread, so that it has read nothing of this
+    made.stop()
+
+    if end == "finished":
+        assert len(b"".join(iter(lambda: server.recv(1 << 16), b""))) == 1 << 15
+    else:
+        with pytest.raises(ConnectionResetError):
+            while server.recv(1 << 16):
+                pass
+    assert made.connections[0].state == end
+
+
+def test_who_does_not_read_does_not_hold_a_stop_up(make: Make, stack: ExitStack) -> None:
+    listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    made = make(listener.getsockname())
+    client = stack.enter_context(socket.create_connection((made.host, made.port), LIMIT))
+    client.settimeout(0.1)
+    with pytest.raises(TimeoutError):
+        client.sendall(bytes(1 << 26))
+    began = time.monotonic()
+    made.stop()
+    assert time.monotonic() - began < 5
+    assert made.connections[0].state == "closed"
+
+
+def test_a_datagram_that_has_arrived_before_the_stop_goes_on(make: Make, stack: ExitStack) -> None:
+    server = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    server.bind(("127.0.0.1", 0))
+    server.settimeout(LIMIT)
+    made = make(server.getsockname(), transport="datagram")
+    client = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    made.relay.call(lambda: client.sendto(b"bye", (made.host, made.port)))
+    made.stop()
+    assert server.recv(10) == b"bye"

@@ -330,7 +330,8 @@ def test_what_cannot_be_is_refused_with_the_reason(tcp: tuple[socket.socket, soc
         refused("connect it first", fresh, Latency(1))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         refused("starts no threads or processes", listener, FailFork())
-        refused("cannot refuse", listener, Refuse())
+        refused("would find it broken", listener, Refuse())
+        refused("connected already", client, Refuse())
     with faulty(server, ShortReads()) as sock, pytest.raises(UsageError, match="cannot be done here"):
         change_faults(sock, Latency(1))
     refused("closed", server, Latency(1))

@@ -17,11 +17,13 @@ import pytest
 from servertest import change_faults, faulty
 from servertest._support import UsageError
 from servertest.faults import (
+    AcceptError,
     FailCall,
     Faults,
     FullBacklog,
     Interrupt,
     Latency,
+    Refuse,
     ShortReads,
     ShortWrites,
     SlowAccept,
@@ -205,6 +207,34 @@ def test_accept_that_is_interrupted_or_not_ready() -> None:
         listener.accept()[0].close()
         for client in clients:
             client.close()
+
+
+def test_connect_is_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with faulty(socket.socket(), Refuse(), side="client") as client:
+            with pytest.raises(ConnectionRefusedError):
+                client.connect(server.getsockname())
+            assert client.connect_ex(server.getsockname()) == errno.ECONNREFUSED
+            change_faults(client, None)
+            client.connect(server.getsockname())
+
+
+def test_a_listener_refuses_single_clients() -> None:
+    with faulty(socket.create_server(("127.0.0.1", 0)), Refuse().on(first=1)) as listener:
+        with socket.create_connection(listener.getsockname(), 5) as client:
+            with pytest.raises(ConnectionAbortedError):
+                listener.accept()
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+        with socket.create_connection(listener.getsockname(), 5):
+            listener.accept()[0].close()
+
+
+def test_who_was_slower_than_another_process_does_not_wait() -> None:
+    with faulty(socket.create_server(("127.0.0.1", 0)), AcceptError("EMFILE")) as listener:
+        os.set_blocking(listener.fileno(), False)  # as servers do that share a listener
+        with pytest.raises(BlockingIOError):
+            listener.accept()
 
 
 def test_a_full_backlog_lets_hardly_anybody_in() -> None:

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ..._support import AddressInUse, UsageError, format_address, parse_address
+from .._accepting import check_faults
 from ._problem import ApiProblem, bad_body, no_such_toxic, toxic_exists
 from ._toxic import Toxic
 
@@ -254,7 +255,7 @@ def check_toxic(toxic: Toxic, wanted: Wanted) -> None:
         ApiProblem: It does not; the message says why, and what to take.
     """
     try:
-        toxic.plan.check("datagram" if wanted.transport == "datagram" else "stream", ("line",))
+        check_faults(toxic.plan, "datagram" if wanted.transport == "datagram" else "stream")
     except UsageError as error:
         raise bad_body(f"{toxic.type}: {error}") from None
 
