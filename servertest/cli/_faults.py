@@ -13,7 +13,7 @@ from ._table import print_table
 
 __all__ = ("add_to",)
 
-_PLACES = {"line": "anywhere", "calls": "on a socket", "listener": "in a server"}
+_PLACES = {"line": "anywhere", "calls": "on a socket", "listener": "where connections are accepted"}
 
 
 def add_to(commands: Any) -> None:

@@ -314,7 +314,7 @@ def _clients(fault: Fault) -> Scene:
 
     scene = Scene(f"{fault!r} at a server", ("clients ask", "clients get"), until=UNTIL)
     if fault.name == "refuse":
-        return _refused(scene)
+        return _refused(scene, fault)
     kind = "ForkingTCPServer" if fault.name == "fail_fork" else "ThreadingTCPServer"
     lock = threading.Lock()
     with launch(Upper, kind=kind, faults=fault, seed=SEED) as server:
@@ -343,8 +343,8 @@ def _clients(fault: Fault) -> Scene:
     return scene
 
 
-def _refused(scene: Scene) -> Scene:
-    with launch(servers.StreamRequestHandler) as server, link(server) as made, made.down():
+def _refused(scene: Scene, fault: Fault) -> Scene:
+    with launch(servers.StreamRequestHandler) as server, link(server, fault) as made:
         clock = _Clock()
         for number in range(3):
             clock.until(0.01 + number * 0.1)

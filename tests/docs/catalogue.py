@@ -40,17 +40,21 @@ GROUPS = (
     ),
     ("Datagrams", lambda kind: kind.place == "line" and "stream" not in kind.carried_by),
     ("The calls of a program on its own socket", lambda kind: kind.place == "calls"),
-    ("Where a server accepts", lambda kind: kind.place == "listener"),
+    ("Where connections are accepted", lambda kind: kind.place == "listener"),
 )
 
 PLACES = {
     "line": "anywhere",
     "calls": "in a server, around a client, around any socket",
-    "listener": "in a server",
+    "listener": "in a proxy, in a server, at a socket that listens",
 }
 
-#: What cannot be had in the place where the others of its kind are.
-ELSEWHERE = {"refuse": "`with server.down():` and `with link.down():` do it"}
+#: What cannot be had in all places where the others of its kind are, or in more.
+ELSEWHERE = {
+    "fail_fork": "in a server",
+    "fail_thread_start": "in a server",
+    "refuse": "in a proxy, in a server, around a client, at a socket that is to connect",
+}
 
 
 def page() -> str:
