@@ -28,6 +28,7 @@ coverage: $(STAMP)        ## run the tests and show which branches they take
 
 bench: $(STAMP)           ## print the table of ratios to the standard module and to peers
 	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench.swarm --engines
 
 docs: $(STAMP)            ## run every snippet of README and docs
 	$(BIN)/python -m pytest tests/docs

@@ -63,6 +63,9 @@ class _Dripping(Holding):
     def __init__(self, fault: Drip, site: Site) -> None:
         super().__init__(site)
         self._fault = fault
+        # What is the same for every drop is not asked for again: there may be ten thousand of these.
+        self._even_size = 0 if fault.variation or site.transport == "datagram" else fault.size
+        self._even_pause = None if fault.jitter else fault.pause
         self._drops = 0
         self._left = 0
         self._at = 0
@@ -107,7 +110,7 @@ class _Dripping(Holding):
     def _drop(self, first: Send, now: float) -> Send:
         """The next drop, or what there is of it, from what was kept first."""
         if not self._left:
-            self._left = self._size(len(first.data))
+            self._left = self._even_size or self._size(len(first.data))
         data = first.data[self._at : self._at + self._left]
         self._at += len(data)
         if self._at == len(first.data):
@@ -116,7 +119,7 @@ class _Dripping(Holding):
         self.held -= len(data)
         self._left -= max(len(data), 1)
         if not self._left:
-            self._next_at = now + self._pause()
+            self._next_at = now + (self._pause() if self._even_pause is None else self._even_pause)
             self._drops += 1
         return Send(data)
 
@@ -124,15 +127,11 @@ class _Dripping(Holding):
         fault = self._fault
         if self._site.transport == "datagram":
             return max(whole, 1)
-        if not fault.variation:
-            return fault.size
         span = 2 * fault.variation + 1
         return fault.size - fault.variation + (self._site.bits_at(self._drops) >> 32) * span // _HALF
 
     def _pause(self) -> float:
         fault = self._fault
-        if not fault.jitter:
-            return fault.pause
         share = (self._site.bits_at(self._drops) & (_HALF - 1)) / _HALF
         return fault.pause + fault.jitter * (2 * share - 1)
 

@@ -220,18 +220,22 @@ class Engine:
 
     def _wake_all(self, due: list[Course], now: float) -> None:
         """Everybody works out what to send before anybody sends: the server is then woken for all of it, and not for each byte."""
-        for course in due:
-            if course.how == "held":
-                course.prepare(now)
-        for course in due:
+        there = [course for course in due if course.how == "held"]
+        for course in there:
+            course.prepare(now)
+        for course in there:
             course.flush(now)
-        for course in due:
-            self._wake(course, now)
+        for course in there:
+            course.conclude(now)
+            self._settle(course, course.fd)
+        if len(there) < len(due):
+            for course in due:
+                if course.how == "connecting":
+                    self._wake(course, now)
 
     def _wake(self, course: Course, now: float) -> None:
-        if course.how != "connecting":
-            course.conclude(now)
-        elif (ask := self._refused_for_now.pop(course, None)) is None:
+        """Somebody who is not connected yet has waited long enough, or has to ask again."""
+        if (ask := self._refused_for_now.pop(course, None)) is None:
             course.finish("timed_out", now)
         elif now - course.begun >= self._job.profile.connect_timeout:
             course.finish("timed_out", now)

@@ -191,13 +191,17 @@ def main() -> int:
 
 def _print(title: str, ours: list[Cost], others: list[Cost]) -> None:
     print(title)
-    for name, unit, factor in (("connected", "s", 1), ("cpu", "us", 1e6), ("memory", "B", 1)):
+    for name, unit, factor in (("connected", "s", 1), ("cpu", "us", 1e6)):
         mine = median(getattr(cost, name) for cost in ours) * factor
         line = f"  {name:<10} {mine:10.2f} {unit}"
         if others:
             other = median(getattr(cost, name) for cost in others) * factor
-            line += f"   slowhttptest {other:10.2f} {unit}   ratio {mine / other:.2f}"
+            ratio = median(
+                getattr(one, name) / getattr(two, name) for one, two in zip(ours, others, strict=True)
+            )
+            line += f"   slowhttptest {other:10.2f} {unit}   ratio {ratio:.2f}"
         print(line)
+    print(f"  memory     {median(cost.memory for cost in ours):10.0f} B for a connection")
     print(f"  late       {max(cost.late or 0 for cost in ours) * 1000:10.2f} ms (the worst of all)")
     print(f"  sent       {ours[-1].sent} bytes by a client, fewest and most")
 

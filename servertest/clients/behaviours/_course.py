@@ -197,10 +197,11 @@ class Course:
 
     def prepare(self, now: float) -> None:
         """Work out what is to be sent by now."""
-        if self._pending or self.is_over():
+        if self._pending or self.ended is not None:
             return
-        if self.wake_at is not None and now - self.wake_at > self.late:
-            self.late = now - self.wake_at
+        due = self.wake_at
+        if due is not None and now - due > self.late:
+            self.late = now - due
         self.wake_at = None
         self._pending = self._outgoing(now)
 
@@ -222,7 +223,7 @@ class Course:
                 self._read(now)
             except OSError as error:
                 self.lost(error, now)
-        if not self.is_over():
+        if self.ended is None:
             self._look(now)
 
     def lost(self, error: OSError, now: float) -> None:
