@@ -353,7 +353,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     from ._pytest._simulate import call_simulated
 
-    return call_simulated(pyfuncitem, pyfuncitem.funcargs["simulate"]) or None
+    servers = pyfuncitem.stash.setdefault(_servers_key, [])
+    return call_simulated(pyfuncitem, pyfuncitem.funcargs["simulate"], servers) or None
 
 
 @pytest.hookimpl(wrapper=True)

@@ -11,6 +11,8 @@ from ..sim import FailingSeed, Simulation, explore
 if TYPE_CHECKING:
     import pytest
 
+    from ..launch import Running
+
 __all__ = ("OPT_SIM_SEED", "Simulate", "call_simulated")
 
 OPT_SIM_SEED = "--servertest-simulate-seed"
@@ -77,8 +79,13 @@ class Simulate:
         self.end(UsageError("the test is over"))
 
 
-def call_simulated(item: pytest.Function, simulate: object) -> bool:
+def call_simulated(item: pytest.Function, simulate: object, servers: list[Running]) -> bool:
     """Call the test function, once or for each seed of its mark.
+
+    Args:
+        item: The test.
+        simulate: Its fixture.
+        servers: What other fixtures have put up for it: inside the simulation it ends with that.
 
     Returns:
         Whether it was called: what is no plain function is somebody else's.
@@ -97,14 +104,26 @@ def call_simulated(item: pytest.Function, simulate: object) -> bool:
         except BaseException as error:
             net = simulate.net
             simulate.end(error)
+            if net is not None:
+                _forget(servers)
             raise
         net = simulate.net
+        if net is not None:
+            for running in reversed(servers):
+                running.stop()
         simulate.end(None)
     except BaseException:
         if net is not None:
             item.add_report_section("call", "servertest simulation", _section(net))
         raise
     return True
+
+
+def _forget(servers: list[Running]) -> None:
+    """They have ended with their simulation, and were not asked to."""
+    for running in servers:
+        running.errors.clear()
+        running._running = False  # noqa: SLF001 - nothing is left that could be stopped
 
 
 def _call_often(

@@ -34,6 +34,9 @@ _LIVELOCK_BY_CLOCK = 200_000
 
 _LONG_AGO = -1_000_000
 
+#: Waits in a row that ended because their time was up, without anything else happening anywhere.
+_MERE_WAITS = 2_000_000
+
 #: Poll intervals of serving loops in a row in which nothing happened anywhere.
 _IDLE_POLLS = 20_000
 
@@ -83,6 +86,7 @@ class Kernel:
         self._step = 0
         self._idle_polls = 0
         self._loops_sleep_until = 0
+        self._mere_waits = 0
         self._patience = patience
         self._watch_lock = allocate_lock()
         self._told = 0
@@ -248,7 +252,8 @@ class Kernel:
 
     def progress(self) -> None:
         """Something has happened."""
-        self._spin = self._spun = self._step = self._idle_polls = self._loops_sleep_until = 0
+        self._spin = self._spun = self._step = 0
+        self._idle_polls = self._loops_sleep_until = self._mere_waits = 0
         self._looked_at = _LONG_AGO
 
     def tried(self) -> None:
@@ -448,6 +453,12 @@ class Kernel:
                 self.inside = False
         elif owner.token == token:
             self._make_ready(owner, woken=False)
+            self._mere_waits += 1
+            if self._mere_waits > _MERE_WAITS:
+                self._mere_waits = 0
+                self._fail(Livelock(self.table("time passes and passes, and nothing else happens any more")))
+                if self.main.state == PARKED:
+                    self._make_ready(self.main, woken=False)
 
     def _make_ready(self, task: Task, *, woken: bool) -> None:
         task.token += 1
@@ -455,7 +466,8 @@ class Kernel:
         task.state = READY
         self.ready.append(task)
         if woken:
-            self._spun = self._step = self._idle_polls = self._loops_sleep_until = 0
+            self._spun = self._step = 0
+            self._idle_polls = self._loops_sleep_until = self._mere_waits = 0
             self._looked_at = _LONG_AGO
 
     # -- what goes wrong

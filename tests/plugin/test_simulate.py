@@ -164,3 +164,21 @@ def test_after(simulate):
     simulate()
 """)
     result.assert_outcomes(passed=1, skipped=1)
+
+
+def test_other_fixtures_put_up_their_servers_inside(run: Run) -> None:
+    result = run("""
+def test_serve(simulate, serve):
+    net = simulate()
+    with serve(Upper).connect() as client:
+        client.send(b"hi\\n")
+        net.sleep(1000)
+        assert client.readline() == b"HI\\n"
+
+def test_fails(simulate, serve):
+    simulate()
+    with serve(Upper).connect() as client:
+        client.send(b"hi\\n")
+        assert client.readline() == b"something else"
+""")
+    result.assert_outcomes(passed=1, failed=1)

@@ -5,6 +5,7 @@ import os
 import queue
 import random
 import select
+import signal
 import socket
 import socketserver
 import subprocess
@@ -385,3 +386,37 @@ def test_an_error_in_something_spawned_is_raised_at_the_end() -> None:
     with pytest.raises(ZeroDivisionError), Simulation(1) as net:
         net.spawn(lambda: 1 / 0)
         net.sleep(1)
+
+
+def test_who_sleeps_without_end_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("servertest.sim._kernel._MERE_WAITS", 1000)
+    with pytest.raises(Livelock, match="time passes"), Simulation(1) as net:
+        net.spawn(lambda: time.sleep(1e9))
+        while True:
+            time.sleep(1)
+
+
+class Alarm(Exception):
+    pass
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")
+def test_a_signal_handler_that_raises_ends_the_simulation() -> None:
+    def ring(number: int, frame: Any) -> None:
+        raise Alarm
+
+    def sleep() -> None:
+        while True:
+            time.sleep(1)
+
+    before = signal.signal(signal.SIGALRM, ring)
+    threads = threading.active_count()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(Alarm), Simulation(1) as net:
+            net.spawn(sleep)
+            net.spawn(sleep).result()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert threading.active_count() == threads
