@@ -43,6 +43,7 @@ class StreamGate:
         self.writable = True
         self.timer_at: float | None = None
         self._open = True
+        self._closing = False
         make_prompt(sock)  # what is accepted inherits it
         link.relay.watch(sock.fileno(), self)
         self.pump()
@@ -67,7 +68,7 @@ class StreamGate:
             if not (self._open and self.readable):
                 return
             try:
-                reason = self._look_at_faults() if self._link.accepting else None
+                reason = self._look_at_faults() if self._link.accepting and not self._closing else None
                 if self.readable:
                     self._take(reason)
             except _WAIT:
@@ -78,7 +79,8 @@ class StreamGate:
         self._link.relay.again(self)
 
     def take_all(self) -> None:
-        """Take all who have come by now, though hardly more than a queue can hold."""
+        """Take all who have come by now, before it is closed: no fault hits them any more. Hardly more than a queue can hold."""
+        self._closing = True
         self.readable = True
         for _ in range(_QUEUE // _TURN):
             if self.readable:

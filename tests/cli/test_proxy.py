@@ -223,7 +223,7 @@ def test_the_api_and_a_config(upper: Running, tmp_path: Path) -> None:
 
 def test_a_proxy_that_is_made_over_the_api_says_where_it_listens(upper: Running) -> None:
     def ask_api(method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        with contextlib.closing(http.client.HTTPConnection(*api, timeout=LIMIT)) as connection:
+        with contextlib.closing(http.client.HTTPConnection(api[0], api[1], timeout=LIMIT)) as connection:
             connection.request(method, path, json.dumps(body))
             answer: dict[str, Any] = json.loads(connection.getresponse().read())
             return answer
