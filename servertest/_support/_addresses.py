@@ -44,7 +44,7 @@ def parse_address(text: str) -> Address:
     """
     if text.startswith("@") and len(text) > 1:
         return b"\0" + os.fsencode(text[1:])
-    if "://" in text:
+    if "/" not in text.partition("://")[0] and "://" in text:
         raise AddressError(f"{text!r} is a URL, not an address: write host:port, or a path with a slash")
     if "/" in text:
         return text

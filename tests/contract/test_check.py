@@ -78,7 +78,7 @@ def test_a_handler_that_says_what_it_waits_for_runs_on_every_kind() -> None:
 
 
 def test_a_wrong_answer_is_found_with_the_difference_and_what_passed() -> None:
-    report = check(Lower, parse_exchanges(LINES), kinds=["TCPServer", "UnixStreamServer"])
+    report = check(Lower, parse_exchanges(LINES), kinds=["TCPServer", "UnixStreamServer"], timeout=0.5)
     assert not report.ok
     assert not report.broken
     assert set(verdicts(report).values()) == {"found"}
