@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -93,6 +95,7 @@ class Case:
         *,
         limit: float = 2.0,
         fresh: bool = False,
+        together: bool = False,
         family: Family | None = None,
     ) -> list[Record]:
         """Hold planned conversations one after the other.
@@ -101,7 +104,8 @@ class Case:
             plans: The plans.
             conversation: Which one they were made of: where connections see what earlier ones have done, those before it go first.
             limit: Seconds of real time for each.
-            fresh: Whether each finds the subject as it was at the beginning; always so if it promises to be stateful.
+            fresh: Whether each finds the subject as it was at the beginning; so if it promises to be stateful ...
+            together: ... unless it is said that what earlier plans have done does not matter.
             family: Of what family clients are; that of the kind by default.
         """
         plans = [replace(plan, family=family or self.family) for plan in plans]
@@ -109,9 +113,10 @@ class Case:
             raise NotApplicable(NEEDS_MEMORY)
         self.played += len(plans)
         if self.promises.stateful:
-            fresh = True
+            fresh = fresh or not together
             earlier = self.earlier(conversation)
-            plans = [replace(plan, before=(*earlier, *plan.before)) for plan in plans]
+            first = len(plans) if fresh else 1
+            plans[:first] = [replace(plan, before=(*earlier, *plan.before)) for plan in plans[:first]]
         records: list[Record] = self.bench.rehearse(plans, fresh=fresh, limit=limit)
         return records
 
@@ -348,20 +353,25 @@ def _as_code(value: Any) -> str:
         shown = [f"{one.name}={_as_code(getattr(value, one.name))}" for one in fields]
         return f"{type(value).__name__}({', '.join(shown)})"
     if isinstance(value, tuple):
-        return f"({', '.join(map(_as_code, value))}{',' * (len(value) == 1)})"
+        runs = [(one, len(list(same))) for one, same in itertools.groupby(value)]
+        shown = [
+            f"*({_as_code(one)},) * {count}" if count > 3 else ", ".join([_as_code(one)] * count)
+            for one, count in runs
+        ]
+        return f"({', '.join(shown)}{',' * (len(shown) == 1)})"
     if isinstance(value, bytes) and len(value) > 200:
         return _compressed(value)
     return repr(value)
 
 
+_RUN = re.compile(rb"(.)\1{63,}", re.DOTALL)
+
+
 def _compressed(data: bytes) -> str:
     """Long bytes, in which the longest run of one byte is written as a product."""
-    best, place, begin = 0, 0, 0
-    for index in range(1, len(data) + 1):
-        if index == len(data) or data[index] != data[begin]:
-            if index - begin > best:
-                best, place = index - begin, begin
-            begin = index
+    runs = [found.span() for found in _RUN.finditer(data)]
+    place, end = max(runs, key=lambda run: run[1] - run[0], default=(0, 0))
+    best = end - place
     if best < 64:
         return repr(data)
     head, byte, tail = data[:place], data[place : place + 1], data[place + best :]

@@ -282,6 +282,8 @@ def _with_causes(
     for error in errors:
         script = held[error.connection - 1] if 0 < error.connection <= len(held) else None
         symptom = seen.pop(error.connection, None)
+        if symptom is None and _to_nobody(error, script):
+            continue
         yield Finding(
             conversation=script.number if script else 0,
             line=symptom.line if symptom else script.line if script else 0,
@@ -292,6 +294,12 @@ def _with_causes(
         )
     for connection, finding in seen.items():
         yield replace(finding, transcript=_transcript(running, connection))
+
+
+def _to_nobody(error: HandlerError, script: Script | None) -> bool:
+    """Whether a datagram could not be sent as the client, which expects none, has gone: on a Unix socket its path goes with it."""
+    stream = script is not None and script.transport == "stream"
+    return not stream and isinstance(error.exception, OSError) and is_mild(error.traceback_text)
 
 
 def _connect(script: Script, running: Running, timeout: float, findings: list[Finding]) -> Any:

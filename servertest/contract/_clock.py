@@ -16,7 +16,7 @@ from typing import Any
 __all__ = ("Clock", "virtual_time")
 
 _CLOCKS = ("monotonic", "time", "perf_counter")
-#: Seconds that a sleep really takes: others may have something to do that the sleeper waits for.
+#: Seconds that a sleep really takes if there are other threads: they may have something to do that the sleeper waits for.
 _BREATH = 0.0005
 
 _real_sleep = time.sleep
@@ -66,7 +66,7 @@ def _shortened(clock: Clock, sleepers: set[int]) -> Callable[[float], None]:
     def sleep(seconds: float) -> None:
         if threading.get_ident() in sleepers and seconds > 0:
             clock.advance(seconds)
-            seconds = min(seconds, _BREATH)
+            seconds = min(seconds, _BREATH) if threading.active_count() > 1 else 0.0
         _real_sleep(seconds)
 
     return sleep

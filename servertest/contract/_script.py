@@ -34,12 +34,12 @@ _PATIENCE = 1.0
 #: Milliseconds that bytes may take from one end to the other.
 _DELIVERY = 100
 _BLOCK = 65_536
-#: Seconds between two looks at what has come.
-_LOOK = 0.002
+#: Seconds between two looks at what has come: the first, and the longest; each is twice as long as the one before.
+_LOOK, _LONGEST_LOOK = 0.0002, 0.004
 #: Questions without waiting, in a row, after which the next thing happens all the same.
 _GLANCES = 20
 #: Seconds for which a thread that has written something lets the others have their turn.
-_YIELD = 0.001
+_YIELD = 0.0003
 
 # Others replace them while a handler is rehearsed.
 _select, _poll, _sleep, _monotonic = select.select, select.poll, time.sleep, time.monotonic
@@ -81,6 +81,7 @@ class Tape:
         self._pieces = list(plan.pieces)
         self._rest = b""
         self._gone = False
+        self._deaf = False
         self._fed = False
         self._empty = 0
         self._not_yet = 0
@@ -130,14 +131,15 @@ class Tape:
 
     def _note_wait(self) -> None:
         self.drain()
-        size, since = -1, _monotonic()
+        size, since, look = -1, _monotonic(), _LOOK
         while seconds := self._time_for_more():
             if len(self.received) != size:
-                size, since = len(self.received), _monotonic()
+                size, since, look = len(self.received), _monotonic(), _LOOK
             elif _monotonic() - since > seconds:
                 break
             with contextlib.suppress(OSError, ValueError):
-                _select([self._near], [], [], _LOOK)  # what a thread writes is taken by that thread
+                _select([self._near], [], [], look)  # what a thread writes is taken by that thread
+            look = min(2 * look, _LONGEST_LOOK)
             self.drain()
         if not self.waits or (self.waits[-1].sent, self.waits[-1].received) != (
             self.sent,
@@ -149,6 +151,8 @@ class Tape:
 
     def _time_for_more(self) -> float:
         """Seconds that there is to wait for replies which may be on their way, or which threads of the handler have still to write."""
+        if self._deaf:
+            return 0.0  # nothing comes to somebody who has gone
         if len(self.received) < self.written:
             return _DELIVERY / 1000
         if threading.active_count() <= self._threads:
@@ -274,9 +278,14 @@ class Tape:
         """Take what has come."""
         with self._lock:
             before = len(self.received)
-            with contextlib.suppress(OSError):
+            try:
                 while data := self._near.recv(_BLOCK):
                     self.received += data
+                self._deaf = True
+            except BlockingIOError:
+                pass
+            except OSError:
+                self._deaf = True
             if len(self.received) > before:
                 self.events.append(("<", bytes(self.received[before:])))
 

@@ -7,7 +7,9 @@ does not come back is made to write its stacks down and to end; the next plan go
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
+import gc
 import os
 import pickle
 import resource
@@ -21,8 +23,10 @@ from dataclasses import dataclass
 from typing import IO, Any, NoReturn
 
 from ..launch import HandlerTarget
-from ._plan import DatagramPlan, Delivery, Record
+from ..servers import DatagramRequestHandler, StreamRequestHandler
+from ._plan import DatagramPlan, Delivery, Plan, Record
 from ._rehearsal import Stage
+from ._steps import subject_files
 
 __all__ = ("Job", "Worker", "read_frame", "write_frame")
 
@@ -60,6 +64,7 @@ class Worker:
 
     def __call__(self, listener: socket.socket) -> None:
         """Serve until the listener fails."""
+        _prepare(self.target)
         while True:
             connection, _ = listener.accept()
             with socket.socket(fileno=connection.detach()) as control:
@@ -100,7 +105,6 @@ class Worker:
             own = os.getpid()
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             _limit_space()
-            _one_arena()
             threading.stack_size(1 << 19)  # or each thread would seem to take eight megabytes
             with Stage(self.target) as stage:
                 for record in _records(stage, plans, job.limit, stacks, own):
@@ -135,6 +139,20 @@ def _count(pipe: int) -> int:
     finally:
         os.close(pipe)
     return total
+
+
+def _prepare(target: HandlerTarget) -> None:
+    """What every fork would have to do anew: there are hundreds of them. The subject itself is not touched."""
+    _one_arena()
+    subject_files(target.handler)
+    for handler, plan in (
+        (StreamRequestHandler, Plan.of(b"\n")),
+        (DatagramRequestHandler, DatagramPlan.of(b"")),
+    ):
+        with contextlib.suppress(Exception), Stage(handler) as stage:  # what fails here fails there, too
+            pickle.dumps(stage.play(plan))
+    gc.collect()
+    gc.freeze()  # or each fork copies the pages of all that is collected there
 
 
 def _one_arena() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from fixtures import Fixture
+from fixtures import Fixture, good_ones
 from servertest.contract import Profile, Report, check
 from servertest.launch import HandlerTarget, Kind, kinds
 
-__all__ = ("contract_of", "described", "every_kind", "one_kind")
+__all__ = ("contract_of", "described", "every_kind", "one_kind", "two_kinds")
 
 
 def contract_of(
@@ -19,6 +19,7 @@ def contract_of(
     checks: Collection[str] | None = None,
     seed: int = 0,
     profile: Profile = "quick",
+    timeout: float = 5.0,
 ) -> Report:
     """The report on a fixture."""
     return check(
@@ -29,13 +30,15 @@ def contract_of(
         checks=checks,
         seed=seed,
         profile=profile,
+        timeout=timeout,
     )
 
 
 def one_kind(fixture: Fixture) -> list[Kind]:
     """The kind on which its bug shows; TLS and processes are the checks' own affair."""
     kind = Kind.parse(fixture.proved_on.partition("+")[0]) if fixture.check else _threading(fixture)
-    return [kind] if kind.forks or kind.transport == "datagram" else [_threading(fixture)]
+    special = kind.forks or kind.transport == "datagram" or kind.concurrency == "pool"
+    return [kind] if special else [_threading(fixture)]
 
 
 def _threading(fixture: Fixture) -> Kind:
@@ -49,6 +52,14 @@ def every_kind(fixture: Fixture) -> list[Kind]:
     ]
     found: list[Any] = kinds(transport=fixture.transport, family=families)  # type: ignore[arg-type]
     return [kind for kind in found if not kind.forks or fixture.promises.get("forking")]
+
+
+def two_kinds(fixture: Fixture) -> list[Kind]:
+    """The threading kind, and one of the others that it promises to run on: another for each fixture, so that all have their turn."""
+    first = _threading(fixture)
+    others = [kind for kind in every_kind(fixture) if kind != first]
+    place = [one.name for one in good_ones()].index(fixture.name)
+    return [first, others[place % len(others)]]
 
 
 def described(report: Report) -> str:

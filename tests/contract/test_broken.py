@@ -14,7 +14,7 @@ from tests.contract._fixtures import contract_of, described, one_kind
 def test_it_is_caught(fixture: Fixture) -> None:
     if fixture.check == "ipv6_addresses" and not have_ipv6():
         pytest.skip("no ::1 on this machine")
-    report = contract_of(fixture, one_kind(fixture), checks=[fixture.check])
+    report = contract_of(fixture, one_kind(fixture), checks=[fixture.check], timeout=1.5)
     assert not report.broken, described(report)
     assert fixture.check in report.violated(), described(report) + "\n".join(
         f"{result.check}: {result.verdict} {result.reason}" for result in report.results

@@ -32,6 +32,13 @@ def test_every_check_that_a_broken_handler_is_meant_for_exists() -> None:
     assert {fixture.check for fixture in broken_ones()} <= names
 
 
+@pytest.mark.parametrize("name", sorted({info.name for info in CHECKS}))
+def test_every_check_bites(name: str) -> None:
+    assert name in {fixture.check for fixture in broken_ones()}, (
+        "write a handler for fixtures/broken that it finds"
+    )
+
+
 def test_checks_are_chosen_by_name_and_by_family() -> None:
     assert [info.name for info in select_checks("split_at_every_byte")] == ["split_at_every_byte"]
     assert {info.family for info in select_checks(["tls", "framing"])} == {"framing", "tls"}

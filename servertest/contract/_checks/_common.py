@@ -11,7 +11,7 @@ from .._plan import Plan, Record
 from .._registry import NotApplicable
 from .._violation import Violation
 
-__all__ = ("Found", "conforms", "repeated", "shortest", "wrongs")
+__all__ = ("Found", "conforms", "repeated", "shortest", "wrongs", "wrongs_together")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,34 @@ def wrongs(
 ) -> Iterator[Found]:
     """Hold plans, and give those of which the judge has something to say."""
     plans = [plan for plan in plans if case.can_play(plan)]
-    for plan, record in zip(plans, case.play_all(plans, conversation, limit=limit, fresh=fresh), strict=True):
+    records = case.play_all(plans, conversation, limit=limit, fresh=fresh)
+    yield from _judged(plans, records, judge)
+
+
+def wrongs_together(
+    case: Case,
+    conversation: Conversation,
+    plans: Iterable[Plan],
+    judge: Callable[[Plan, Record], str],
+    *,
+    limit: float = 2.0,
+) -> Iterator[Found]:
+    """As `wrongs`, for a judge who does not look at replies: subjects that promise to be stateful need not begin anew for each plan, which takes long.
+
+    What shows also when they do comes alone, if anything does: the example is complete then.
+    """
+    plans = [plan for plan in plans if case.can_play(plan)]
+    found = list(_judged(plans, case.play_all(plans, conversation, limit=limit, together=True), judge))
+    if found and case.promises.stateful:
+        alone = list(wrongs(case, conversation, [one.plan for one in found], judge, limit=limit))
+        found = alone or found
+    yield from found
+
+
+def _judged(
+    plans: Iterable[Plan], records: Iterable[Record], judge: Callable[[Plan, Record], str]
+) -> Iterator[Found]:
+    for plan, record in zip(plans, records, strict=True):
         if what := judge(plan, record):
             yield Found(plan, record, what)
 

@@ -47,11 +47,21 @@ def _each(conversation: Conversation) -> DatagramPlan:
 
 @contract_check("datagrams", transport="datagram")
 def plain_datagrams(case: Case) -> Iterator[Violation]:
-    """Every datagram has its declared reply, and again when all of them come once more."""
+    """Every datagram has its declared reply, and again when all of them come once more, from another sender.
+
+    A handler that promises to be `stateful` may remember the first time; there they come once.
+    """
     for conversation in case.conversations:
-        plan = _each(conversation)
+        once = _each(conversation)
+        again = () if case.promises.stateful else tuple((1, data) for _, data in once.datagrams)
+        plan = DatagramPlan(datagrams=(*once.datagrams, *again))
         delivery = case.deliver(plan)
-        if what := case.wrong_delivery(delivery) or as_declared(conversation, delivery):
+        what = case.wrong_delivery(delivery) or as_declared(conversation, delivery)
+        if not what and again:
+            rest = Delivery(replies=delivery.replies[len(once.datagrams) :])
+            if what := as_declared(conversation, rest):
+                what = f"when all of them come from another sender, {what}"
+        if what:
             yield case.datagram_violation(what, plan, delivery)
 
 

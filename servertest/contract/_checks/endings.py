@@ -10,7 +10,7 @@ from .._conversation import Conversation
 from .._plan import Piece, Plan, Record
 from .._registry import NotApplicable, contract_check
 from .._violation import Violation
-from ._common import Found, shortest, wrongs
+from ._common import Found, shortest, wrongs, wrongs_together
 
 __all__ = (
     "close_after_each_prefix",
@@ -79,7 +79,7 @@ def close_after_each_prefix(case: Case) -> Iterator[Violation]:
             conversation.plan(reset_after=after)
             for after in case.sample(range(len(conversation.answered)))[::4]
         ]
-        yield from shortest(case, wrongs(case, conversation, plans, _ends_in_order(case)))
+        yield from shortest(case, wrongs_together(case, conversation, plans, _ends_in_order(case)))
 
 
 @contract_check("endings")
@@ -94,7 +94,7 @@ def reset_after_each_prefix(case: Case) -> Iterator[Violation]:
         plans = [Plan(pieces=pieces, ending="reset") for pieces in _prefixes(case, conversation)]
         if conversation.sent:
             plans.append(Plan(pieces=(Piece(conversation.sent),), ending="reset", early_end=True))
-        yield from shortest(case, wrongs(case, conversation, plans, _ends_in_order(case)))
+        yield from shortest(case, wrongs_together(case, conversation, plans, _ends_in_order(case)))
 
 
 @contract_check("endings")
@@ -206,4 +206,4 @@ def no_busy_loop(case: Case) -> Iterator[Violation]:
                 return f"the handler asks again and again, {where}, and never rests"
             return case.wrong(record) if record.outcome == "hung" else ""
 
-        yield from shortest(case, wrongs(case, conversation, plans, judge))
+        yield from shortest(case, wrongs_together(case, conversation, plans, judge))

@@ -8,7 +8,7 @@ from .._case import Case
 from .._plan import Plan, Record
 from .._registry import contract_check
 from .._violation import Violation
-from ._common import shortest, wrongs
+from ._common import shortest, wrongs_together
 
 __all__ = ("listener_stays_open", "setup_and_finish", "shutdown_from_inside")
 
@@ -54,4 +54,4 @@ def _noted(case: Case, what: str | tuple[str, ...], who: str) -> Iterator[Violat
             conversation.plan(),
             *(conversation.first(count).plan() for count in range(1, len(conversation.exchanges))),
         ]
-        yield from shortest(case, wrongs(case, conversation, plans, judge))
+        yield from shortest(case, wrongs_together(case, conversation, plans, judge))

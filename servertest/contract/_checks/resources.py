@@ -12,15 +12,15 @@ from .._conversation import Conversation
 from .._plan import Piece, Plan, Record
 from .._registry import NotApplicable, contract_check
 from .._violation import Violation
-from ._common import shortest, wrongs
+from ._common import shortest, wrongs, wrongs_together
 
 __all__ = ("endless_line", "length_header", "linear_cost", "no_leak_after_failures", "no_leak_after_requests")
 
 
 #: Bytes of memory that a handler may take besides what is promised to be served.
 _SLACK = 16 << 20
-#: Blocks of memory for each request above which it counts as growth. The interpreter and the standard library keep one or two now and then.
-_GROWTH = 3.0
+#: Blocks of memory for each request above which it counts as growth: one object that stays with each client does.
+_GROWTH = 0.7
 #: How often a conversation is held to see what it leaves behind.
 _TIMES = {"quick": 24, "full": 200}
 #: How much more often, if something seems to be left behind.
@@ -161,7 +161,7 @@ def length_header(case: Case) -> Iterator[Violation]:
                 return f"for a length that is only claimed, {what}"
             return ""
 
-        yield from shortest(case, wrongs(case, conversation, plans, judge))
+        yield from shortest(case, wrongs_together(case, conversation, plans, judge))
 
 
 _FILLER = b"y" * (1 << 16)

@@ -10,7 +10,7 @@ from .._conversation import Conversation
 from .._plan import Piece, Plan, Record
 from .._registry import NotApplicable, contract_check
 from .._violation import Violation
-from ._common import shortest, wrongs
+from ._common import shortest, wrongs_together
 
 __all__ = ("garbage", "invalid_text", "survives_system_exit")
 
@@ -48,7 +48,7 @@ def garbage(case: Case) -> Iterator[Violation]:
     """
     for conversation in case.with_input():
         plans = [_then(case, conversation, pieces) for pieces in _inputs(case, conversation)]
-        found = list(wrongs(case, conversation, plans, _harmless(case, conversation)))
+        found = list(wrongs_together(case, conversation, plans, _harmless(case, conversation)))
         if case.full and not found:
             from .._search import searched
 
@@ -152,7 +152,7 @@ def invalid_text(case: Case) -> Iterator[Violation]:
                     plans.append(
                         _then(case, conversation, (*pieces[:number], changed, *pieces[number + 1 :]))
                     )
-        yield from shortest(case, wrongs(case, conversation, plans, _harmless(case, conversation)))
+        yield from shortest(case, wrongs_together(case, conversation, plans, _harmless(case, conversation)))
 
 
 @contract_check("robustness")
@@ -180,4 +180,4 @@ def survives_system_exit(case: Case) -> Iterator[Violation]:
         plans = [conversation.plan()]
         if conversation.sent:
             plans += [Plan(pieces=tuple(map(Piece, pieces))) for pieces in _inputs(case, conversation)[:60]]
-        yield from shortest(case, wrongs(case, conversation, plans, judge))
+        yield from shortest(case, wrongs_together(case, conversation, plans, judge))

@@ -205,9 +205,11 @@ def _sorted(case: Case, received: bytes) -> bytes:
 
 
 def _sampled(case: Case, counted: Record) -> list[int]:
-    """Steps at which to interrupt: all writes, and lines as the profile allows."""
+    """Steps at which to interrupt: all writes, and lines as the profile allows: in the quick one, when they are reached for the first time."""
     writes = [number for number, (_, _, what) in enumerate(counted.steps) if what != "line"]
     lines = [number for number, (_, _, what) in enumerate(counted.steps) if what == "line"]
+    if not case.full:
+        lines = list({counted.steps[number]: number for number in reversed(lines)}.values())[::-1]
     limit = _STEPS[case.profile]
     return sorted({*writes[:limit], *lines[: max(10, limit - len(writes))]})
 
