@@ -21,7 +21,7 @@ class Belongings:
     """The threads, descriptors, children and blocks of memory of this process at one moment."""
 
     def __init__(self) -> None:
-        gc.collect()
+        _settle()
         self._threads = set(threading.enumerate())
         self._descriptors = _descriptors()
         self._children = _children()
@@ -33,7 +33,7 @@ class Belongings:
         Args:
             times: How many requests there were.
         """
-        gc.collect()
+        _settle()
         self._let_threads_end()
         threads = sum(thread not in self._threads for thread in threading.enumerate())
         descriptors = Counter(
@@ -51,7 +51,7 @@ class Belongings:
 
     def growth(self, times: int) -> float:
         """Blocks of memory that have come to be for each request."""
-        gc.collect()
+        _settle()
         return (sys.getallocatedblocks() - self._blocks) / times
 
     def _let_threads_end(self) -> None:
@@ -59,6 +59,18 @@ class Belongings:
         for thread in threading.enumerate():
             if thread not in self._threads and thread is not threading.current_thread():
                 thread.join(max(0.0, end - time.perf_counter()))
+
+
+def _settle() -> None:
+    """Let go of what nobody holds, but the interpreter itself.
+
+    Its cache of methods has some thousands of places, and each keeps the name that was looked up; a name that is made anew for each request, such as
+    ``"do_" + command``, takes one place after the other until the cache is full.
+    """
+    clear = getattr(sys, "_clear_internal_caches", None) or getattr(sys, "_clear_type_cache", None)
+    if clear is not None:
+        clear()
+    gc.collect()
 
 
 def _sort(text: str) -> str:
