@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Wheel",)
 
-TICK = 0.015
+TICK = 0.01
 """Seconds by which a timer may be late; far below what clients are held to."""
 
 
