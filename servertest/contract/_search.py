@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ._case import Case
@@ -12,7 +15,7 @@ from ._plan import Piece, Plan, Record
 if TYPE_CHECKING:
     from ._checks._common import Found
 
-__all__ = ("searched",)
+__all__ = ("search_settings", "searched")
 
 #: Inputs that are tried.
 _EXAMPLES = 150
@@ -29,22 +32,14 @@ def searched(case: Case, conversation: Conversation, judge: Callable[[Plan, Reco
     Returns:
         The shortest that was found, or nothing.
     """
-    from hypothesis import HealthCheck, Phase, given, seed, settings
+    from hypothesis import given, seed
 
     from ._checks._common import Found
 
     found: list[Found] = []
 
     @seed(case.seed)
-    @settings(
-        max_examples=_EXAMPLES,
-        deadline=None,
-        database=None,
-        derandomize=False,
-        phases=(Phase.generate, Phase.shrink),
-        suppress_health_check=list(HealthCheck),
-        print_blob=False,
-    )
+    @search_settings(case, _EXAMPLES)  # type: ignore[untyped-decorator]
     @given(_inputs(conversation))
     def search(pieces: tuple[bytes, ...]) -> None:
         following = () if case.promises.stateful else (conversation.plan(),)
@@ -59,6 +54,33 @@ def searched(case: Case, conversation: Conversation, judge: Callable[[Plan, Reco
     except _Seen:
         return found[-1:]  # the last one is the one that it was shrunk to
     return []
+
+
+def search_settings(case: Case, examples: int, **options: Any) -> Any:
+    """How Hypothesis searches: repeatably by the case's seed, and beginning with what was found the last time.
+
+    That is kept in ``.hypothesis/servertest`` of the current directory, for each subject and check; where ``CI`` is set, nothing is kept.
+    """
+    from hypothesis import HealthCheck, Phase, Verbosity, settings
+    from hypothesis.database import DirectoryBasedExampleDatabase
+
+    database = None
+    if not os.environ.get("CI"):
+        module = getattr(getattr(case.target, "handler", None), "__module__", "")
+        name = re.sub(r"[^\w.-]+", "_", f"{module}.{case.target.name}-{case.check}")
+        database = DirectoryBasedExampleDatabase(Path(".hypothesis", "servertest", name))
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        database=database,
+        derandomize=False,
+        phases=(Phase.reuse, Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+        print_blob=False,
+        verbosity=Verbosity.quiet,
+        report_multiple_bugs=False,
+        **options,
+    )
 
 
 class _Seen(Exception):  # noqa: N818 - not an error, but how Hypothesis is told that something was found

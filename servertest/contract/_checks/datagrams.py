@@ -9,7 +9,7 @@ from .._conversation import Conversation
 from .._plan import DatagramPlan, Delivery
 from .._registry import NotApplicable, contract_check
 from .._violation import Violation
-from .robustness import _WORDS, _mutated
+from .robustness import _WORDS, _mutated, _wire_data
 
 __all__ = (
     "amplification",
@@ -284,6 +284,7 @@ def datagram_garbage(case: Case) -> Iterator[Violation]:
         for _ in range(2000 if case.full else 150)
     ]
     found += [word for word in _WORDS if word]
+    found += _wire_data(case)
     found += [case.random.randbytes(size) for size in (1, 2, 3, 4, 8, 12, 16, 64, 500)]
     yield from _and_then(case, found, "after garbage")
 

@@ -12,7 +12,7 @@ from .._registry import NotApplicable, contract_check
 from .._violation import Violation
 from ._common import shortest, wrongs_together
 
-__all__ = ("garbage", "invalid_text", "survives_system_exit")
+__all__ = ("any_course_of_events", "garbage", "invalid_text", "survives_system_exit")
 
 
 #: How many inputs are tried in the quick profile, for each conversation.
@@ -43,8 +43,8 @@ def garbage(case: Case) -> Iterator[Violation]:
     """Arbitrary input never makes the handler raise, hang or spin, and the next honest client is served.
 
     The input is made of the declared requests: bytes changed, left out, put in and repeated, words replaced, lines doubled, requests cut and joined;
-    and of random bytes. The choice is random and repeats by the seed. In the full profile, Hypothesis searches as well, and shrinks what it
-    finds.
+    and of random bytes. The choice is random and repeats by the seed. In the full profile there is Faker's wire data, too, and Hypothesis searches as
+    well, and shrinks what it finds.
     """
     for conversation in case.with_input():
         plans = [_then(case, conversation, pieces) for pieces in _inputs(case, conversation)]
@@ -89,7 +89,22 @@ def _inputs(case: Case, conversation: Conversation) -> list[tuple[bytes, ...]]:
             changed = _mutated(changed, pieces, chosen)
         found.append((*pieces[:number], changed, *pieces[number + 1 :]))
     found += [(chosen.randbytes(size),) for size in (1, 2, 3, 5, 8, 16, 64, 300, 5000)]
+    found += [(*pieces[:number], data) for data in _wire_data(case) for number in {0, len(pieces) - 1}]
     return found
+
+
+def _wire_data(case: Case) -> list[bytes]:
+    """Faker's, in the full profile: to import it takes longer than a quick check."""
+    if not case.full:
+        return []
+    from faker import Generator
+
+    from ..._support._wire_data import WireProvider
+
+    generator = Generator()
+    generator.seed_instance(case.random.getrandbits(64))
+    provider = WireProvider(generator)
+    return [provider.wire_garbage() for _ in range(60)] + [provider.wire_datagram() for _ in range(20)]
 
 
 def _simple(piece: bytes) -> Iterator[bytes]:
@@ -181,3 +196,18 @@ def survives_system_exit(case: Case) -> Iterator[Violation]:
         if conversation.sent:
             plans += [Plan(pieces=tuple(map(Piece, pieces))) for pieces in _inputs(case, conversation)[:60]]
         yield from shortest(case, wrongs_together(case, conversation, plans, judge))
+
+
+@contract_check("robustness", unless={"reads": "it reads nothing"})
+def any_course_of_events(case: Case) -> Iterator[Violation]:
+    """Whatever clients do, in whatever order, does no harm to the handler, to each other and to those that come later.
+
+    In the full profile, a state machine of Hypothesis has up to three clients connect, say parts of their requests, pause, finish sending, close and cut
+    off their connections, one in the midst of the other; what ends badly is shrunk to the shortest course of events.
+    """
+    if not case.full:
+        raise NotApplicable("it searches, which takes the full profile")
+    case.with_input()
+    from .._machine import course_of_events
+
+    yield from shortest(case, course_of_events(case))

@@ -1,0 +1,179 @@
+"""Courses of events that nobody thought of: a Hypothesis state machine in which clients come, speak in part, pause, and leave as they like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from ._case import Case
+from ._conversation import Conversation
+from ._plan import Ending, Piece, Plan, Record
+from ._search import search_settings
+
+if TYPE_CHECKING:
+    from ._checks._common import Found
+
+__all__ = ("course_of_events",)
+
+#: Courses that are tried, and steps of each.
+_COURSES, _STEPS = 80, 14
+#: Clients at the same time.
+_CLIENTS = 3
+
+
+@dataclass(slots=True)
+class _Client:
+    """One of them: what it has said so far, and what happened then."""
+
+    conversation: Conversation
+    pieces: list[Piece] = field(default_factory=list)
+    said: int = 0
+    pause: float = 0.0
+    long_silence: bool = False
+    ending: Ending = "silence"
+    at_wait: int | None = None
+    inner: _Client | None = None
+
+    def say(self, length: int) -> None:
+        """The next bytes of its conversation, to the end of the request at the most."""
+        end = next(boundary for boundary in self.conversation.boundaries if boundary > self.said)
+        data = self.conversation.sent[self.said : min(self.said + length, end)]
+        self.pieces.append(Piece(data, self.pause))
+        self.said, self.pause = self.said + len(data), 0.0
+
+    @property
+    def is_done(self) -> bool:
+        return self.said >= len(self.conversation.sent)
+
+    def plan(self) -> Plan:
+        inner = self.inner.plan() if self.inner is not None else None
+        return Plan(
+            pieces=tuple(self.pieces),
+            ending=self.ending,
+            inner=inner,
+            at_wait=self.at_wait if inner else None,
+        )
+
+
+def course_of_events(case: Case) -> list[Found]:
+    """Search for a course of events that ends badly.
+
+    Returns:
+        The shortest that was found, or nothing.
+    """
+    from hypothesis import seed
+    from hypothesis.stateful import run_state_machine_as_test
+
+    found: list[Found] = []
+    machine = seed(case.seed)(_machine(case, found.append))
+    try:
+        run_state_machine_as_test(
+            machine, settings=search_settings(case, _COURSES, stateful_step_count=_STEPS)
+        )
+    except _Seen:
+        return found[-1:]  # the last one is the one that it was shrunk to
+    return []
+
+
+class _Seen(Exception):  # noqa: N818 - not an error, but how Hypothesis is told that something was found
+    """Something was found."""
+
+
+def _machine(case: Case, note: Callable[[Found], None]) -> Any:
+    from hypothesis import strategies as st
+    from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+
+    from ._checks._common import Found
+
+    conversations = st.sampled_from(case.with_input())
+
+    class Clients(RuleBasedStateMachine):
+        """The one that came last acts: those before it wait until it has gone."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.clients: list[_Client] = []
+            self.stack: list[_Client] = []
+
+        @precondition(lambda self: not self.stack)
+        @rule(conversation=conversations)
+        def connects(self, conversation: Conversation) -> None:
+            self.clients.append(_Client(conversation))
+            self.stack.append(self.clients[-1])
+
+        @precondition(lambda self: 0 < len(self.stack) < _CLIENTS and self.stack[-1].inner is None)
+        @rule(conversation=conversations)
+        def another_connects(self, conversation: Conversation) -> None:
+            outer = self.stack[-1]
+            outer.inner, outer.at_wait = _Client(conversation), len(outer.pieces)
+            self.stack.append(outer.inner)
+
+        @precondition(lambda self: self.stack and not self.stack[-1].is_done)
+        @rule(length=st.integers(1, 200))
+        def says(self, length: int) -> None:
+            self.stack[-1].say(length)
+
+        @precondition(lambda self: self.stack and not self.stack[-1].is_done)
+        @rule(seconds=st.sampled_from([0.01, 3600.0]))
+        def pauses(self, seconds: float) -> None:
+            self.stack[-1].pause += seconds
+            self.stack[-1].long_silence |= seconds > 1
+
+        @precondition(lambda self: self.stack)
+        @rule(ending=st.sampled_from(["fin", "close", "reset"] if not case.kind.local else ["fin", "close"]))
+        def leaves(self, ending: Ending) -> None:
+            self.stack.pop().ending = ending
+
+        def teardown(self) -> None:
+            if not self.clients:
+                return
+            first, *later = self.clients
+            honest = () if case.promises.stateful else tuple(one.plan() for one in case.conversations)
+            plan = replace(first.plan(), after=(*(one.plan() for one in later), *honest))
+            record = case.play(plan, first.conversation)
+            if what := _judge_all(case, self.clients, record):
+                note(Found(plan, record, what))
+                raise _Seen
+
+    return Clients
+
+
+def _judge_all(case: Case, clients: list[_Client], record: Record) -> str:
+    """What is wrong with what came of those that came one after the other, and of honest ones after them."""
+    for client, one in zip(clients, (record, *record.after), strict=False):
+        if what := _judge(case, client, one):
+            return what
+    for conversation, after in zip(case.conversations, record.after[len(clients) - 1 :], strict=False):
+        if what := case.wrong(after):
+            return f"for a later client, {what}"
+        if not case.agrees(conversation, after.received):
+            return "a later client gets other replies than the first one of all"
+    return ""
+
+
+def _judge(case: Case, client: _Client, record: Record | None, who: str = "") -> str:
+    """What is wrong with what came of a client, and of those in its midst."""
+    if record is None:
+        return ""  # it was held up: another check's affair
+    timed_out = record.failure is not None and record.failure.type_name == "TimeoutError"
+    if not timed_out and (what := case.wrong(record)):
+        return who + what
+    if _counts(case, client, record) and not case.agrees(client.conversation, record.received):
+        return f"{who}the replies are others than when nothing else happens"
+    inner = client.inner
+    return _judge(case, inner, record.inner, "for a client in between, ") if inner is not None else ""
+
+
+def _counts(case: Case, client: _Client, record: Record) -> bool:
+    """Whether its replies are known: it has said all in time and stayed, and nobody may have changed them."""
+    promises = case.promises
+    alone = bool(promises.concurrent) and not promises.stateful and not promises.broadcast
+    return (
+        client.is_done
+        and client.ending == "fin"
+        and not client.long_silence
+        and alone
+        and not record.held_up
+        and client.conversation.exact
+    )
