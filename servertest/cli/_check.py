@@ -15,7 +15,7 @@ from typing import Any
 
 from .._support import UsageError
 from ._load import load_object
-from ._status import BROKEN, FINE, FOUND
+from ._status import BROKEN, FINE, FOUND, INTERRUPTED
 from ._table import print_table
 
 __all__ = ("add_to",)
@@ -90,6 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
         _print(report, arguments.exchanges)
     if arguments.output and printed:
         print(f"\nThe handler printed:\n{printed}", file=sys.stderr)
+    if report.interrupted:
+        return INTERRUPTED
     return BROKEN if report.broken else FINE if report.ok else FOUND
 
 
@@ -110,7 +112,7 @@ def _checked(arguments: argparse.Namespace) -> tuple[Any, str]:
     printed = io.StringIO()
     with _progress(bool(options)) as told:
         if options:
-            options["on_result"] = told
+            options["on_begin"], options["on_result"] = told
         with contextlib.redirect_stderr(printed):
             report = contract.check(
                 handler, scripts, kinds=arguments.kind, timeout=arguments.timeout, **options
@@ -142,8 +144,12 @@ def _contract_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 @contextmanager
-def _progress(wanted: bool) -> Iterator[Callable[[Any], object]]:
-    """Show which checks are done, with rich where it is installed and somebody looks."""
+def _progress(wanted: bool) -> Iterator[tuple[Callable[[int], object], Callable[[Any], object]]]:
+    """Show how many of the checks are done, with rich where it is installed and somebody looks.
+
+    Yields:
+        What is to be told how many there are, and what each result.
+    """
     progress: Any = None
     if wanted and sys.stderr.isatty():
         with contextlib.suppress(ImportError):
@@ -152,12 +158,15 @@ def _progress(wanted: bool) -> Iterator[Callable[[Any], object]]:
 
             progress = Progress(console=Console(file=sys.stderr), transient=True)
     if progress is None:
-        yield lambda result: None
+        yield lambda total: None, lambda result: None
         return
     with progress:
         task = progress.add_task("checks", total=None)
-        yield lambda result: progress.update(
-            task, advance=1, description=f"{result.check} on {result.kind}: {result.verdict}"
+        yield (
+            lambda total: progress.update(task, total=total),
+            lambda result: progress.update(
+                task, advance=1, description=f"{result.check} on {result.kind}: {result.verdict}"
+            ),
         )
 
 
@@ -265,6 +274,8 @@ def _summary(report: Any) -> str:
     if report.broken:
         return f"{report.subject}: servertest broke; nothing can be said."
     if not tried:
+        if report.interrupted:
+            return f"{report.subject}: stopped before anything was tried."
         return f"{report.subject}: no kind of server fits these exchanges."
     clean = sum(outcome.verdict == "ok" for outcome in tried)
     if clean == len(tried):
@@ -274,7 +285,8 @@ def _summary(report: Any) -> str:
             f"{report.subject}: {len(list(report.grouped()))} finding(s) about the handler; "
             f"as expected on {clean} of {len(tried)} kinds of server."
         )
-    return f"{plain}{_summary_of_checks(report)}"
+    stopped = "\nStopped before all was done." if report.interrupted else ""
+    return f"{plain}{_summary_of_checks(report)}{stopped}"
 
 
 def _summary_of_checks(report: Any) -> str:

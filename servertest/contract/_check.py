@@ -52,6 +52,7 @@ def check(
     profile: Profile = "quick",
     seed: int = 0,
     on_result: Callable[[Result], object] | None = None,
+    on_begin: Callable[[int], object] | None = None,
 ) -> Report:
     """Hold the exchanges with the subject on every kind of server that fits it, and the subject to its promises.
 
@@ -72,9 +73,10 @@ def check(
         profile: "quick" tries samples where "full" tries everything, and searches.
         seed: What repeats random choices.
         on_result: Called with the result of each check as soon as it is there.
+        on_begin: Called with the number of those results, before the first.
 
     Returns:
-        The report. Violations are in it, not raised.
+        The report. Violations are in it, not raised; so is what was found before somebody pressed Ctrl-C, see `Report.interrupted`.
 
     Raises:
         UsageError: There is nothing to check, or the subject is nothing that can be served.
@@ -103,13 +105,28 @@ def check(
             return Report(target.name, (outcome,), _stopped(contract, outcome), seed)
         plain = [script for number, script in enumerate(scripts, 1) if number not in late]
         safely: dict[str, Any] = IN_A_PROCESS if isinstance(target, HandlerTarget) else {}
-        outcomes = tuple(_plain(subject, target, chosen, plain, timeout, progress, safely))
-        results = []
-        for result in contract.run(bench, {one.kind: why(one) for one in outcomes if stops(one)}):
-            results.append(result)
-            if on_result is not None:
-                on_result(result)
-    return Report(target.name, outcomes, tuple(results), seed)
+        items = list(contract.items())
+        if on_begin is not None:
+            on_begin(len(items))
+        outcomes: list[Outcome] = []
+        results: list[Result] = []
+        interrupted = False
+        try:
+            outcomes.extend(_plain(subject, target, chosen, plain, timeout, progress, safely))
+            failed = {one.kind: why(one) for one in outcomes if stops(one)}
+            for item in items:
+                results.append(contract.result(item, bench, failed))
+                if on_result is not None:
+                    on_result(results[-1])
+        except KeyboardInterrupt:
+            interrupted = True
+            results += [
+                Result(
+                    one.info.name, one.info.family, one.where, "skipped", reason="stopped before it was done"
+                )
+                for one in items[len(results) :]
+            ]
+    return Report(target.name, tuple(outcomes), tuple(results), seed, interrupted)
 
 
 def _transport(target: Any, kinds: Sequence[Kind | str] | None) -> Transport:

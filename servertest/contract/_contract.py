@@ -146,16 +146,6 @@ class Contract:
             base.__name__.startswith("Selector") for base in getattr(self.target.handler, "__mro__", ())
         )
 
-    def run(self, bench: Bench | None, failed: Mapping[str, str]) -> Iterator[Result]:
-        """Do every check.
-
-        Args:
-            bench: Where conversations in memory are held; None if the subject is no handler that can be called.
-            failed: Kinds, by name, on which the conversations do not go as expected, each with what was found there.
-        """
-        for item in self.items():
-            yield self.result(item, bench, failed)
-
     def items(self) -> Iterator[Item]:
         """All that there is to be done, and what there is not, with the reason."""
         for info in self.checks:
@@ -178,7 +168,13 @@ class Contract:
                 yield from (Item(info, kind) for kind in suited)
 
     def result(self, item: Item, bench: Bench | None, failed: Mapping[str, str]) -> Result:
-        """What comes of one of the items; the arguments are those of `run`."""
+        """What comes of one of the items.
+
+        Args:
+            item: The check, and where it is to be done.
+            bench: Where conversations in memory are held; None if the subject is no handler that can be called.
+            failed: Kinds, by name, on which the conversations do not go as expected, each with what was found there.
+        """
         info, kind = item.info, item.kind
         if kind is None:
             return self._result(info, item.where, item.verdict, item.reason)

@@ -107,16 +107,20 @@ class Report:
         outcomes: How the exchanges as they are were held: one for each kind.
         results: What came of the checks.
         seed: What repeats them.
+        interrupted: Whether somebody stopped it (Ctrl-C) before all was done; what was not done is skipped.
     """
 
     subject: str
     outcomes: tuple[Outcome, ...] = field(default=())
     results: tuple[Result, ...] = field(default=())
     seed: int = 0
+    interrupted: bool = False
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was found and nothing broke, and something was tried."""
+        """Whether nothing was found and nothing broke, something was tried, and nobody stopped it."""
+        if self.interrupted:
+            return False
         verdicts = {outcome.verdict for outcome in self.outcomes} | {
             result.verdict for result in self.results
         }
@@ -177,6 +181,7 @@ class Report:
             "subject": self.subject,
             "ok": self.ok,
             "seed": self.seed,
+            "interrupted": self.interrupted,
             "results": [result.to_dict() for result in self.results],
             "outcomes": [
                 {

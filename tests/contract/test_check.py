@@ -10,7 +10,7 @@ import pytest
 
 from servertest import servers
 from servertest._support import UsageError
-from servertest.contract import Report, check
+from servertest.contract import Report, Result, check
 from servertest.transcript import Exchange, parse_exchanges
 
 LINES = """\
@@ -214,3 +214,28 @@ def test_a_breakage_of_ours_is_no_finding(monkeypatch: pytest.MonkeyPatch) -> No
     assert report.broken
     assert not report.ok
     assert "RuntimeError: inside servertest" in report.outcomes[0].reason
+
+
+def test_what_was_found_before_it_was_stopped_is_kept() -> None:
+    def stop(result: Result) -> None:
+        done.append(result)
+        if len(done) == 3:
+            raise KeyboardInterrupt
+
+    done: list[Result] = []
+    totals: list[int] = []
+    report = check(
+        Upper,
+        [Exchange(b"a\n", b"A\n")],
+        kinds=["TCPServer"],
+        checks=["endings"],
+        on_result=stop,
+        on_begin=totals.append,
+    )
+    assert report.interrupted
+    assert not report.ok
+    assert totals == [len(report.results)]
+    assert list(report.results[:3]) == done
+    assert {(one.verdict, one.reason) for one in report.results[3:]} == {
+        ("skipped", "stopped before it was done")
+    }
