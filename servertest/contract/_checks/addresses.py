@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ..._support import have_ipv6
+from ...launch import Kind
 from .._case import Case
+from .._live import converse, failures_of
 from .._plan import DatagramPlan, Delivery, Family, Plan
 from .._registry import NotApplicable, contract_check
 from .._violation import Violation
 from ._common import conforms
 
 __all__ = (
+    "abstract_unix_names",
     "ipv6_addresses",
     "ipv6_datagram_addresses",
     "unbound_datagram_peers",
@@ -28,6 +31,31 @@ def unix_addresses(case: Case) -> Iterator[Violation]:
     What a client says and what it gets must be as declared, and clients may leave as they like: writing to one that has gone fails at once there.
     """
     yield from _elsewhere(case, "unix")
+
+
+def _threading_tcp(kind: Kind) -> bool:
+    return kind == Kind()
+
+
+@contract_check("addresses", technique="live server", needs=("unix",), kinds=_threading_tcp)
+def abstract_unix_names(case: Case) -> Iterator[Violation]:
+    """On a Unix socket with a name of Linux's abstract namespace, conversations go as on TCP.
+
+    Such a name is no path: it begins with a NUL, and `server_address` is bytes or text of which no file knows.
+    """
+    kind = Kind(family="abstract", concurrency="threading")
+    if kind.reason is not None:
+        raise NotApplicable(kind.reason)
+    with replace(case, kind=kind).serving() as running:
+        for conversation in case.conversations:
+            finding = converse(running, conversation, case.timeout)
+            failures = failures_of(running.errors.clear())
+            if finding is None and not failures:
+                continue
+            what = f"the handler raises {failures[0]}" if failures else finding.what if finding else ""
+            details = failures[0].traceback_text if failures else finding.details if finding else ""
+            yield case.violation(f"on an abstract Unix name, {what}", sent=conversation.sent, details=details)
+            return
 
 
 @contract_check("addresses", needs=("ipv6",))
