@@ -23,11 +23,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             )
 
 
-@pytest.fixture(autouse=True)
-def _stay_here() -> Iterator[None]:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
     """Whoever goes to another directory comes back: the next test's paths count from here."""
-    here = os.getcwd()
     yield
-    there = os.getcwd()
+    here, there = item.config.invocation_params.dir, os.getcwd()
     os.chdir(here)
-    assert there == here, f"the test has left the process in {there}"
+    assert there == str(here), f"the test has left the process in {there}"

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import signal
 import sys
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 from .._support import UsageError, format_address, parse_address
 from ._proxy import _add_tls, _write_authority
+from ._signals import told_to_stop
 from ._status import FINE, FOUND
 
 __all__ = ("add_to",)
@@ -110,13 +107,14 @@ def run_record(arguments: argparse.Namespace) -> int:
         upstream_tls=upstream_tls(arguments.upstream_tls),
         server_hostname=arguments.server_name,
     )
-    with _until_signal():
+    with told_to_stop() as told:
         # The first line is for programs that start us: it comes when clients are accepted.
         print(
             f"recording {arguments.upstream} on {format_address(recording.address)} into {arguments.output}",
             flush=True,
         )
-    recording.stop()
+        told.wait()
+        recording.stop()
     print(f"wrote {len(recording.transcript.connections)} conversation(s) into {arguments.output}")
     return FINE
 
@@ -139,32 +137,18 @@ def run_replay(arguments: argparse.Namespace) -> int:
         )
     except OSError as error:
         raise UsageError(f"the recording cannot be read: {error}") from None
-    with _until_signal():
+    with told_to_stop() as told:
         print(
             f"replaying {arguments.file} as {mock.running.kind} on {format_address(mock.address)}", flush=True
         )
-    try:
-        mock.stop()
-    except MockFailed as failure:
-        print(failure, file=sys.stderr)
-        return FOUND
+        told.wait()
+        try:
+            mock.stop()
+        except MockFailed as failure:
+            print(failure, file=sys.stderr)
+            return FOUND
     print(f"stopped after {len(mock.conversations)} conversation(s), all as recorded")
     return FINE
-
-
-@contextlib.contextmanager
-def _until_signal() -> Iterator[None]:
-    """What the block does, and then wait until we are told to end."""
-    stopped = threading.Event()
-    previous = {
-        number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-        stopped.wait()
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _scrubs(patterns: list[str]) -> list[str | bytes]:

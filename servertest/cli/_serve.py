@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import signal
 import sys
-import threading
 from typing import Any
 
 from .._support import HandlerFailed, StillRunning, UsageError, format_address, parse_address
 from ..launch import Running, launch
 from ._load import load_object
+from ._signals import told_to_stop
 from ._status import FINE, FOUND
 
 __all__ = ("add_to",)
@@ -66,8 +65,10 @@ def run(arguments: argparse.Namespace) -> int:
         host=arguments.host,
         timeout=arguments.stop_timeout,
     )
-    _await_signal(running)
-    return _end(running, show=arguments.transcript)
+    with told_to_stop() as told:
+        _announce(running)
+        told.wait()
+        return _end(running, show=arguments.transcript)
 
 
 def _target(spec: str) -> Any:
@@ -84,22 +85,13 @@ def _target(spec: str) -> Any:
     return peers[spec]
 
 
-def _await_signal(running: Running) -> None:
-    stopped = threading.Event()
-    previous = {
-        number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        tls = " with TLS" if running.kind.tls else ""
-        # The first line is for programs that start us: it comes when connections are accepted.
-        print(
-            f"serving {running.target.name} as {running.kind} on {format_address(running.address)}{tls}",
-            flush=True,
-        )
-        stopped.wait()
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+def _announce(running: Running) -> None:
+    tls = " with TLS" if running.kind.tls else ""
+    # The first line is for programs that start us: it comes when connections are accepted.
+    print(
+        f"serving {running.target.name} as {running.kind} on {format_address(running.address)}{tls}",
+        flush=True,
+    )
 
 
 def _end(running: Running, *, show: bool) -> int:

@@ -141,10 +141,10 @@ def test_half_close() -> None:
 
 
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs Unix sockets")
-def test_unix(tmp_path: Path) -> None:
+def test_unix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from servertest.servers._selecting import SelectorUnixStreamServer
 
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
     with serving(SelectorUnixStreamServer("s", Upper)) as server:
         assert ask(server) == b"HELLO\n"
 
