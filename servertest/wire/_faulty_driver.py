@@ -35,7 +35,7 @@ _MOMENT = 0.5
 _GONE = ("ECONNABORTED", "ECONNREFUSED", "EPROTO")
 
 
-class TurnedAway(ConnectionAbortedError):
+class TurnedAway(ConnectionAbortedError):  # noqa: N818 - named by what happened
     """A client was refused after it had come: to whoever accepts it is as if it had gone by itself."""
 
     def __init__(self) -> None:
