@@ -7,6 +7,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # Four processes, for most tests wait for somebody most of the time; that they pass together is part of what they test.
 PYTEST := $(BIN)/python -m pytest --numprocesses=4
+# More for pytest: make test ARGS="-k proxy"
+ARGS   ?=
 
 .PHONY: demo test check coverage bench docs clean
 
@@ -18,13 +20,13 @@ demo: $(STAMP)            ## the main job: check the standard library's own HTTP
 	else exit $$status; fi
 
 test: $(STAMP)            ## run the tests
-	$(PYTEST)
+	$(PYTEST) $(ARGS)
 
 check: $(STAMP)           ## lint, types, layers
 	$(BIN)/python -m pytest -m quality tests/meta
 
 coverage: $(STAMP)        ## run the tests and show which branches they take
-	$(PYTEST) --cov --cov-branch --cov-report=term
+	$(PYTEST) --cov --cov-branch --cov-report=term $(ARGS)
 
 bench: $(STAMP)           ## print the table of ratios to the standard module and to peers
 	$(BIN)/python -m tests.bench
