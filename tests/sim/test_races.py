@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import socketserver
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -11,6 +12,9 @@ import pytest
 
 from servertest._support import UsageError
 from servertest.sim import Deadlock, FailingSeed, Simulation, explore
+
+# Python 3.12 can stop telling lines in a process in which something was traced before: there they have to run by themselves, with -m slow.
+pytestmark = [pytest.mark.slow] if sys.version_info[:2] == (3, 12) else []
 
 
 class Counter(socketserver.StreamRequestHandler):
