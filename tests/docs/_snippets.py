@@ -3,7 +3,7 @@
 * ```python: a module. Functions named test_* run as tests with the fixtures of the plugin; a module without any has to run through. A
   first line `# file: NAME` stores it under that name, beside all other snippets of the page, for them to import and for commands to use.
 * ```console: commands after `$ `, run by a shell in the directory of the page; the lines below a command are what it prints, in which `...` stands for
-  anything. A line `[exit status N]` says that it does not end with 0.
+  anything. A line `[exit status N]` says that it does not end with 0; a line `^C`, that it is interrupted as soon as what stands above it has been printed.
 * ```wire, ```toml, ```ini and others with a first line `# file: NAME`: stored, for commands and tests to use. Without it they are shown only.
 """
 
@@ -41,11 +41,12 @@ class Snippet:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command of a console block, and what the page says that it does."""
+    """A command of a console block, and what the page says that it does; `until` is what it prints before it is interrupted."""
 
     text: str
     output: str
     status: int
+    until: str | None = None
 
 
 def pages() -> list[Path]:
@@ -66,21 +67,24 @@ def snippets(page: Path) -> list[Snippet]:
 def commands(body: str) -> list[Command]:
     found: list[Command] = []
     text, status = "", 0
+    until: str | None = None
     output: list[str] = []
 
     def close() -> None:
         if text:
-            found.append(Command(text, "\n".join(output).strip("\n"), status))
+            found.append(Command(text, "\n".join(output).strip("\n"), status, until))
 
     for line in body.splitlines():
         announced = _STATUS.match(line)
         if line.startswith("$ "):
             close()
-            text, output, status = line[2:], [], 0
+            text, output, status, until = line[2:], [], 0, None
         elif line.startswith("> ") and not output:
             text += "\n" + line[2:]
         elif announced:
             status = int(announced[1])
+        elif line == "^C":
+            until = "\n".join(output)
         else:
             output.append(line)
     close()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
 from pathlib import Path
 
 import pytest
 
-from tests.docs._snippets import ROOT, commands, matches, pages, snippets
+from tests.docs._snippets import ROOT, Command, commands, matches, pages, snippets
 
 
 def page_id(page: Path) -> str:
@@ -77,6 +80,40 @@ def test_python_snippets(page: Path, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+def run(command: Command, directory: Path) -> tuple[str, int]:
+    """Do as the page says. Returns what is printed, errors last, and the exit status."""
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(
+            ["bash", "-c", command.text],
+            cwd=directory,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        printed = ""
+        give_up = threading.Timer(60, os.killpg, (process.pid, signal.SIGKILL))
+        give_up.start()
+        try:
+            if command.until is not None:
+                for line in process.stdout:
+                    printed += line
+                    if matches(command.until, printed):
+                        os.killpg(process.pid, signal.SIGINT)
+                        break
+            printed += process.stdout.read()
+            status = process.wait()
+            errors.seek(0)
+            return printed + errors.read(), status
+        finally:
+            give_up.cancel()
+
+
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("page", pages(), ids=page_id)
 def test_console_snippets(page: Path, tmp_path: Path) -> None:
@@ -87,19 +124,9 @@ def test_console_snippets(page: Path, tmp_path: Path) -> None:
         for command in commands(snippet.body):
             if command.text.startswith(("make ", "pip ")):
                 continue  # what sets the checkout up, in which this very test runs
-            result = subprocess.run(
-                ["bash", "-c", command.text],
-                cwd=tmp_path,
-                env=environment(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
-            printed = result.stdout + result.stderr
+            printed, status = run(command, tmp_path)
             where = f"{page_id(page)}:{snippet.line}: $ {command.text}"
-            assert result.returncode == command.status, f"{where}\n{printed}"
+            assert status == command.status, f"{where}\n{printed}"
             assert not command.output or matches(command.output, printed), f"{where}\n{printed}"
 
 
@@ -113,3 +140,11 @@ def test_commands_are_taken_apart() -> None:
     first, second = commands("$ one\nsays this\n[exit status 2]\n$ two\n")
     assert (first.text, first.output, first.status) == ("one", "says this", 2)
     assert (second.text, second.output, second.status) == ("two", "", 0)
+    (third,) = commands("$ three\nserves\n^C\nends\n")
+    assert (third.output, third.until) == ("serves\nends", "serves")
+
+
+def test_a_command_is_interrupted_when_the_page_says_so(tmp_path: Path) -> None:
+    (command,) = commands("$ trap 'echo down' INT; echo up; sleep 50 & wait $!\nup\n^C\ndown\n")
+    printed, _ = run(command, tmp_path)
+    assert printed == "up\ndown\n"
