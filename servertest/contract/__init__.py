@@ -3,6 +3,7 @@
 from ._case import *
 from ._check import *
 from ._conversation import *
+from ._ground import *
 from ._plan import *
 from ._promises import *
 from ._registry import *
@@ -27,8 +28,10 @@ __all__ = (
     "Failed",
     "Family",
     "Finding",
+    "Ground",
     "NotApplicable",
     "NotPromised",
+    "NotSimulated",
     "Outcome",
     "Piece",
     "Plan",

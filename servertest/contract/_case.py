@@ -6,9 +6,9 @@ import dataclasses
 import itertools
 import random
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +17,7 @@ from ..launch import HandlerTarget, Kind, Running, launch
 from ._conversation import Conversation
 from ._plan import DatagramPlan, Delivery, Failed, Family, Piece, Plan, Record
 from ._promises import Promises
-from ._registry import NotApplicable
+from ._registry import NotApplicable, NotSimulated
 from ._subject import Profile
 from ._violation import Violation
 
@@ -45,6 +45,9 @@ class Case:
         seed: What repeats random choices.
         bench: Where planned conversations are held.
         timeout: Seconds of real time that a client of a live server waits.
+        hosting: How a request handler is launched.
+        module: Where `rehearse` is to be had.
+        left_out: Why something that belongs to the check could not be done, if that is so.
     """
 
     check: str
@@ -59,6 +62,9 @@ class Case:
     where: str = "in memory"
     in_memory: bool = True
     played: int = 0
+    hosting: Mapping[str, Any] = field(default_factory=lambda: IN_A_PROCESS)
+    module: str = "servertest.contract"
+    left_out: str = ""
 
     @cached_property
     def random(self) -> random.Random:
@@ -110,6 +116,8 @@ class Case:
         """
         plans = [replace(plan, family=family or self.family) for plan in plans]
         if not all(map(self.can_play, plans)):
+            if self.left_out:
+                raise NotSimulated(self.left_out)
             raise NotApplicable(NEEDS_MEMORY)
         self.played += len(plans)
         if self.promises.stateful:
@@ -124,7 +132,11 @@ class Case:
         """Whether a plan can be carried out: with a live server, some things cannot."""
         from ._live_bench import can_be_live
 
-        return self.in_memory or can_be_live(plan)
+        if not self.in_memory:
+            return can_be_live(plan)
+        reason: str = self.bench.why_not(plan)
+        self.left_out = self.left_out or reason
+        return not reason
 
     @property
     def family(self) -> Family:
@@ -145,6 +157,8 @@ class Case:
         if not self.in_memory:
             raise NotApplicable(NEEDS_MEMORY)
         plans = [replace(plan, family=self.family) if plan.family == "inet" else plan for plan in plans]
+        if not all(map(self.can_play, plans)):
+            raise NotSimulated(self.left_out)
         fresh = fresh or bool(self.promises.stateful)
         deliveries: list[Delivery] = self.bench.rehearse(plans, fresh=fresh, limit=5.0)
         return deliveries
@@ -189,7 +203,7 @@ class Case:
         """A server of the case's kind; it is ended at the end of the block, and what it complains of then is not raised."""
         options.setdefault("timeout", self.timeout)
         if isinstance(self.target, HandlerTarget):
-            for name, value in IN_A_PROCESS.items():
+            for name, value in self.hosting.items():
                 options.setdefault(name, value)
         running = launch(self.target, kind=self.kind, **options)
         try:
@@ -231,7 +245,7 @@ class Case:
         """
         if plan is not None:
             sent = sent or plan.sent
-            reproduction = reproduction or _reproduction(self.target, plan, expected)
+            reproduction = reproduction or _reproduction(self.target, plan, expected, self.module)
         if record is not None:
             came = came or record.received
             details = "\n".join(part for part in (details, _details(record)) if part)
@@ -268,7 +282,7 @@ class Case:
             came=delivery.received,
             details=details,
             transcript="\n".join(lines),
-            reproduction=_reproduction(self.target, plan, None),
+            reproduction=_reproduction(self.target, plan, None, self.module),
             also=also,
         )
 
@@ -326,12 +340,15 @@ def _transcript(record: Record) -> str:
     return "\n".join(lines)
 
 
-def _reproduction(target: Any, plan: Plan | DatagramPlan, expected: bytes | None) -> str:
+def _reproduction(target: Any, plan: Plan | DatagramPlan, expected: bytes | None, own: str) -> str:
     handler = getattr(target, "handler", None)
     name = getattr(handler, "__qualname__", "Handler")
     module = getattr(handler, "__module__", "__main__")
+    names = "Piece, Plan" if isinstance(plan, Plan) else "DatagramPlan"
+    elsewhere = own != "servertest.contract"
     lines = [
-        f"from servertest.contract import {'Piece, Plan' if isinstance(plan, Plan) else 'DatagramPlan'}, rehearse",
+        f"from servertest.contract import {names}{'' if elsewhere else ', rehearse'}",
+        *([f"from {own} import rehearse"] if elsewhere else []),
         f"from {module} import {name.partition('.')[0]}",
         "",
         f"plan = {_as_code(plan)}",

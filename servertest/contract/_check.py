@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import re
-import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
-from time import monotonic
+from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
 from typing import Any
 
-from .._support import DeadlineExceeded, HandlerFailed, StillRunning, Transport, UsageError
+from .._support import Transport, UsageError
 from ..launch import (
     Concurrency,
-    HandlerError,
     HandlerTarget,
     Kind,
-    Running,
-    Unavailable,
     kinds as all_kinds,
-    launch,
 )
 from ..launch._targets import target_for
-from ..transcript import Exchange, Expect, Script, Send, Transcript
-from ._case import IN_A_PROCESS
+from ..transcript import Exchange, Expect, Script, Send
 from ._contract import IN_MEMORY, Contract, prepared
 from ._conversation import conversations_of
-from ._play import play
+from ._ground import Ground
 from ._promises import Promises
 from ._registry import checks_for, select_checks
-from ._rehearsal import is_mild
-from ._report import Finding, Outcome, Report, Result, Verdict
-from ._subject import Bench, Profile
+from ._report import Outcome, Report, Result
+from ._subject import Profile
 
 __all__ = ("check",)
 
@@ -53,6 +44,7 @@ def check(
     seed: int = 0,
     on_result: Callable[[Result], object] | None = None,
     on_begin: Callable[[int], object] | None = None,
+    ground: Ground | None = None,
 ) -> Report:
     """Hold the exchanges with the subject on every kind of server that fits it, and the subject to its promises.
 
@@ -74,6 +66,7 @@ def check(
         seed: What repeats random choices.
         on_result: Called with the result of each check as soon as it is there.
         on_begin: Called with the number of those results, before the first.
+        ground: Where all of it is done: this machine, or `servertest.sim.Simulated` time and network.
 
     Returns:
         The report. Violations are in it, not raised; so is what was found before somebody pressed Ctrl-C, see `Report.interrupted`.
@@ -86,25 +79,27 @@ def check(
     transport = _transport(target, kinds)
     scripts = _scripts(exchanges, transport)
     chosen = _kinds(target, scripts, kinds)
+    where = ground or Ground()
     if promises is None and checks is None:
-        return Report(target.name, tuple(_plain(subject, target, chosen, scripts, timeout, progress)))
+        nothing = Contract(target, (), Promises(), (), (), seed=seed, timeout=timeout, ground=where)
+        with _bench(nothing) as bench:
+            return Report(target.name, tuple(_plain(nothing, subject, chosen, scripts, progress, bench)))
     conversations = tuple(conversations_of(exchanges, transport))
     wanted = [kind if kind is not None else _kind_of(target) for kind in chosen]
     infos = select_checks(checks)
     given = Promises.of(promises)
     for name in exclude or {}:
         checks_for(name)
-    contract = Contract(target, conversations, given, wanted, infos, exclude or {}, profile, seed, timeout)
-    with ExitStack() as stack:
-        bench = None
-        if isinstance(target, HandlerTarget) and contract.can_be_rehearsed:
-            bench = stack.enter_context(Bench(target))
-        contract, bench, findings, late = prepared(contract, bench)
+    contract = Contract(
+        target, conversations, given, wanted, infos, exclude or {}, profile, seed, timeout, ground=where
+    )
+    with _bench(contract) as hall:
+        contract, bench, findings, late = prepared(contract, hall if contract.can_be_rehearsed else None)
         if findings:
             outcome = Outcome(IN_MEMORY, "found", len(conversations), findings)
             return Report(target.name, (outcome,), _stopped(contract, outcome), seed)
         plain = [script for number, script in enumerate(scripts, 1) if number not in late]
-        safely: dict[str, Any] = IN_A_PROCESS if isinstance(target, HandlerTarget) else {}
+        safely = where.hosting_of(target)
         items = list(contract.items())
         if on_begin is not None:
             on_begin(len(items))
@@ -112,10 +107,10 @@ def check(
         results: list[Result] = []
         interrupted = False
         try:
-            outcomes.extend(_plain(subject, target, chosen, plain, timeout, progress, safely))
+            outcomes.extend(_plain(contract, subject, chosen, plain, progress, hall, safely))
             failed = {one.kind: why(one) for one in outcomes if stops(one)}
             for item in items:
-                results.append(contract.result(item, bench, failed))
+                results.append(contract.result(item, bench, failed, hall))
                 if on_result is not None:
                     on_result(results[-1])
         except KeyboardInterrupt:
@@ -129,6 +124,11 @@ def check(
     return Report(target.name, tuple(outcomes), tuple(results), seed, interrupted)
 
 
+def _bench(contract: Contract) -> AbstractContextManager[Any]:
+    bench = contract.ground.bench(contract.target, rehearsed=contract.can_be_rehearsed)
+    return nullcontext() if bench is None else bench
+
+
 def _transport(target: Any, kinds: Sequence[Kind | str] | None) -> Transport:
     """Of what exchanges that do not say are: what the subject is written for, or what it is asked to run on."""
     own: Transport | None = getattr(target, "transport", None)
@@ -138,21 +138,37 @@ def _transport(target: Any, kinds: Sequence[Kind | str] | None) -> Transport:
 
 
 def _plain(
+    contract: Contract,
     subject: Any,
-    target: Any,
     kinds: Iterable[Kind | None],
     scripts: list[Script],
-    timeout: float,
     progress: Callable[[Outcome], object] | None,
+    hall: Any = None,
     options: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[Outcome]:
     """Hold the exchanges as they are, kind by kind."""
     for kind in kinds:
         fitting = [script for script in scripts if kind is None or script.transport == kind.transport]
-        outcome = check_plainly(subject, target, kind, fitting, timeout, options)
+        outcome = plain_outcome(contract, hall, subject, kind, fitting, options)
         if progress is not None:
             progress(outcome)
         yield outcome
+
+
+def plain_outcome(
+    contract: Contract,
+    hall: Any,
+    subject: Any,
+    kind: Kind | None,
+    scripts: list[Script],
+    options: Mapping[str, Any],
+) -> Outcome:
+    """Hold the exchanges as they are on a kind of server, where the ground has one."""
+    reason = contract.ground.why_not(kind or _kind_of(contract.target))
+    if reason:
+        return Outcome(contract.target.name if kind is None else str(kind), "skipped", reason=reason)
+    outcome: Outcome = contract.ground.held(hall, contract, "plainly", subject, kind, scripts, options)
+    return outcome
 
 
 def stops(outcome: Outcome) -> bool:
@@ -225,120 +241,3 @@ def _kinds(target: Any, scripts: list[Script], wanted: Iterable[Kind | str] | No
         return [Kind.parse(kind) for kind in wanted]
     transports = tuple(dict.fromkeys(script.transport for script in scripts))
     return list(all_kinds(transport=transports, concurrency=_CONCURRENCY))
-
-
-def check_plainly(
-    subject: Any,
-    target: Any,
-    kind: Kind | None,
-    scripts: list[Script],
-    timeout: float,
-    options: Mapping[str, Any],
-) -> Outcome:
-    name = target.name if kind is None else str(kind)
-    if not scripts and kind is not None:
-        return Outcome(name, "skipped", reason=f"no exchange is for {kind.transport}s")
-    began = monotonic()
-    try:
-        running = launch(subject, kind=kind, timeout=timeout, **options)
-    except (UsageError, Unavailable) as error:
-        return Outcome(name, "skipped", reason=str(error))
-    except Exception:  # noqa: BLE001 - reported as what it is: ours, not the subject's
-        return Outcome(name, "broken", reason=traceback.format_exc(), seconds=monotonic() - began)
-    findings: tuple[Finding, ...] = ()
-    reason = ""
-    verdict: Verdict = "ok"
-    try:
-        findings = tuple(_converse(running, scripts, timeout))
-        verdict = "found" if findings else "ok"
-    except Exception:  # noqa: BLE001 - reported as what it is: ours, not the subject's
-        verdict, reason = "broken", traceback.format_exc()
-    return Outcome(name, verdict, len(scripts), findings, reason, monotonic() - began)
-
-
-def _converse(running: Running, scripts: list[Script], timeout: float) -> list[Finding]:
-    findings: list[Finding] = []
-    seen: dict[int, Finding] = {}  # by connection: what the client saw
-    held: list[Script] = []  # one after the other, so that the server's nth connection is the nth of these
-    try:
-        for script in scripts:
-            client = _connect(script, running, timeout, findings)
-            if client is None:
-                continue
-            held.append(script)
-            finding = play(script, client)
-            if finding is not None:
-                seen[len(held)] = finding
-        _settle(running, len(held), timeout)
-        findings += _with_causes(seen, running.errors.clear(), held, running)
-    finally:
-        try:
-            running.stop()
-        except HandlerFailed as failure:
-            if not _all_mild(failure):
-                findings.append(
-                    Finding(0, 0, "the handler raised while the server was stopped", str(failure))
-                )
-        except StillRunning as still:
-            findings.append(Finding(0, 0, "the server had to be forced to stop", str(still)))
-    return findings
-
-
-def _all_mild(failure: HandlerFailed) -> bool:
-    """Whether nothing but the ends of replies could not be sent any more."""
-    cause = failure.__cause__
-    errors = cause.exceptions if isinstance(cause, BaseExceptionGroup) else (cause,)
-    texts = str(failure).split("Traceback (most recent call last):")[1:]
-    return bool(texts) and all(isinstance(error, OSError) for error in errors) and all(map(is_mild, texts))
-
-
-def _with_causes(
-    seen: dict[int, Finding], errors: Iterable[HandlerError], held: list[Script], running: Running
-) -> Iterator[Finding]:
-    """What clients saw and what handlers raised; where both belong to one connection, the latter explains the former."""
-    for error in errors:
-        script = held[error.connection - 1] if 0 < error.connection <= len(held) else None
-        symptom = seen.pop(error.connection, None)
-        if symptom is None and _to_nobody(error, script):
-            continue
-        yield Finding(
-            conversation=script.number if script else 0,
-            line=symptom.line if symptom else script.line if script else 0,
-            what=f"{error.where} raised {error.type_name.rpartition('.')[2]}: {error.message}",
-            details=error.traceback_text.rstrip(),
-            symptom=symptom.what if symptom else "",
-            transcript=_transcript(running, error.connection),
-        )
-    for connection, finding in seen.items():
-        yield replace(finding, transcript=_transcript(running, connection))
-
-
-def _to_nobody(error: HandlerError, script: Script | None) -> bool:
-    """Whether a datagram could not be sent as the client, which expects none, has gone: on a Unix socket its path goes with it."""
-    stream = script is not None and script.transport == "stream"
-    return not stream and isinstance(error.exception, OSError) and is_mild(error.traceback_text)
-
-
-def _connect(script: Script, running: Running, timeout: float, findings: list[Finding]) -> Any:
-    try:
-        return running.connect(timeout=timeout)
-    except OSError as error:
-        findings.append(Finding(script.number, script.line, "cannot connect", str(error)))
-        return None
-
-
-def _settle(running: Running, connections: int, timeout: float) -> None:
-    """Let handlers come to their end: what they raise then belongs to their conversations."""
-    if running.transcript is not None:
-        try:
-            running.transcript.wait_for(connections=connections, timeout=timeout)
-            running.transcript.wait_idle(timeout=timeout)
-        except DeadlineExceeded:
-            pass  # the stop tells what still runs
-
-
-def _transcript(running: Running, connection: int) -> str:
-    if running.transcript is None:
-        return ""
-    events = [event for event in running.transcript.events if event.connection == connection]
-    return Transcript.from_events(events).render() if events else ""

@@ -10,12 +10,15 @@ from typing import Any
 
 from .._support import UsageError
 from ..launch import HandlerTarget, Kind, Unavailable
+from ..transcript import Script
 from ._case import NEEDS_MEMORY, Case, describe_record
 from ._conversation import Conversation
+from ._ground import Ground
 from ._live_bench import LiveBench
+from ._plainly import check_plainly
 from ._promises import Promises
-from ._registry import CheckInfo, NotApplicable, NotPromised
-from ._report import CheckVerdict, Finding, Result
+from ._registry import CheckInfo, NotApplicable, NotPromised, NotSimulated
+from ._report import CheckVerdict, Finding, Outcome, Result
 from ._subject import Bench, Profile
 
 __all__ = ("IN_MEMORY", "Contract", "Item", "Rehearsal", "prepared", "rehearsed")
@@ -124,6 +127,7 @@ class Contract:
         seed: What repeats random choices.
         timeout: Seconds that clients of live servers wait.
         unrehearsed: Why nothing can be done in memory, if that is so.
+        ground: Where it is held to it.
     """
 
     target: Any
@@ -136,6 +140,7 @@ class Contract:
     seed: int = 0
     timeout: float = 5.0
     unrehearsed: str = "only request handlers can be called in memory"
+    ground: Ground = field(default_factory=Ground)
 
     @property
     def can_be_rehearsed(self) -> bool:
@@ -167,27 +172,50 @@ class Contract:
             else:
                 yield from (Item(info, kind) for kind in suited)
 
-    def result(self, item: Item, bench: Bench | None, failed: Mapping[str, str]) -> Result:
+    def plainly(
+        self, subject: Any, kind: Kind | None, scripts: list[Script], options: Mapping[str, Any]
+    ) -> Outcome:
+        """Hold conversations as they are, with a server of a kind.
+
+        Args:
+            subject: The subject as it was given; None for the target.
+            kind: The kind; None for a subject that is a server itself.
+            scripts: The conversations.
+            options: How it is launched.
+        """
+        return check_plainly(
+            self.target if subject is None else subject, self.target, kind, scripts, self.timeout, options
+        )
+
+    def result(self, item: Item, bench: Any, failed: Mapping[str, str], hall: Any = None) -> Result:
         """What comes of one of the items.
 
         Args:
             item: The check, and where it is to be done.
-            bench: Where conversations in memory are held; None if the subject is no handler that can be called.
+            bench: Where planned conversations are held; None if the subject is no handler that can be called.
             failed: Kinds, by name, on which the conversations do not go as expected, each with what was found there.
+            hall: What the ground needs to hold what is done with servers.
         """
         info, kind = item.info, item.kind
         if kind is None:
             return self._result(info, item.where, item.verdict, item.reason)
         if info.technique == "in memory":
             if bench is None:
-                return self._live_result(item, failed)
-        elif str(kind) in failed:
+                return self._held(hall, "live_result", item, failed)
+            return self.check(info, kind, self.ground.name or item.where, bench)
+        if reason := self.ground.why_not(kind):
+            return self._result(info, item.where, "not simulated", reason)
+        if str(kind) in failed:
             return self._result(info, item.where, "skipped", failed[str(kind)])
-        elif kind.reason is not None:
+        if kind.reason is not None:
             return self._result(info, item.where, "skipped", kind.reason)
-        return self.check(info, kind, item.where, bench)
+        return self._held(hall, "check", info, kind, item.where, None)
 
-    def _live_result(self, item: Item, failed: Mapping[str, str]) -> Result:
+    def _held(self, hall: Any, method: str, *arguments: Any) -> Result:
+        result: Result = self.ground.held(hall, self, method, *arguments)
+        return result
+
+    def live_result(self, item: Item, failed: Mapping[str, str]) -> Result:
         """A check that would be done in memory, done with a server, as far as that goes."""
         info, kind = item.info, item.kind
         assert kind is not None
@@ -197,7 +225,10 @@ class Contract:
             (
                 one
                 for one in self.kinds
-                if one.transport == info.transport and str(one) not in failed and one.reason is None
+                if one.transport == info.transport
+                and str(one) not in failed
+                and one.reason is None
+                and not self.ground.why_not(one)
             ),
             None,
         )
@@ -205,7 +236,7 @@ class Contract:
             return self._result(
                 info, str(kind), "skipped", next(iter(failed.values()), "there is no server to do it with")
             )
-        bench = LiveBench(self.target, live)
+        bench = LiveBench(self.target, live, self.ground.hosting_of(self.target))
         try:
             return self.check(info, live, str(live), bench)
         finally:
@@ -225,6 +256,8 @@ class Contract:
             self.timeout,
             where,
             in_memory=not isinstance(bench, LiveBench),
+            hosting=self.ground.hosting,
+            module=self.ground.module,
         )
         began = monotonic()
         try:
@@ -233,6 +266,8 @@ class Contract:
             return self._result(info, where, "not applicable", str(reason))
         except NotPromised as reason:
             return self._result(info, where, "not promised", str(reason))
+        except NotSimulated as reason:
+            return self._result(info, where, "not simulated", str(reason))
         except Unavailable as reason:
             return self._result(info, where, "skipped", str(reason))
         except Exception:  # noqa: BLE001 - reported as what it is: ours, not the subject's
@@ -241,6 +276,8 @@ class Contract:
             )
         if not violations and not case.in_memory and not case.played:
             return self._result(info, where, "not applicable", NEEDS_MEMORY)
+        if not violations and case.left_out:
+            return self._result(info, where, "not simulated", f"in part: {case.left_out}")
         verdict: CheckVerdict = "violated" if violations else "passed"
         return Result(info.name, info.family, where, verdict, violations, "", monotonic() - began)
 

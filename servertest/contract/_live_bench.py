@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import select
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from time import monotonic
 from typing import Any
 
 from .._support import ServertestError, hard_reset
-from ..launch import HandlerTarget, Kind, Running, launch
-from ._case import IN_A_PROCESS
+from ..launch import Kind, Running, launch
 from ._live import failures_of
 from ._plan import DatagramPlan, Ended, Plan, Record, Wait
 
@@ -48,10 +47,12 @@ class LiveBench:
     Args:
         target: The subject.
         kind: The kind of server.
+        hosting: How it is launched: keywords of `launch`.
     """
 
-    def __init__(self, target: Any, kind: Kind) -> None:
+    def __init__(self, target: Any, kind: Kind, hosting: Mapping[str, Any]) -> None:
         self._target = target
+        self._hosting = hosting
         self._kind = kind
         self._running: Running | None = None
 
@@ -74,8 +75,7 @@ class LiveBench:
 
     def _play(self, plan: Plan, limit: float) -> Record:
         if self._running is None:
-            options = IN_A_PROCESS if isinstance(self._target, HandlerTarget) else {}
-            self._running = launch(self._target, kind=self._kind, timeout=limit, **options)
+            self._running = launch(self._target, kind=self._kind, timeout=limit, **self._hosting)
         for earlier in plan.before:
             self._hold(self._running, earlier, limit)
         record = self._hold(self._running, plan, limit)

@@ -26,6 +26,7 @@ __all__ = (
     "CheckInfo",
     "NotApplicable",
     "NotPromised",
+    "NotSimulated",
     "Technique",
     "all_checks",
     "checks_for",
@@ -56,6 +57,10 @@ class NotApplicable(Exception):  # noqa: N818 - says why a check has nothing to 
 
 class NotPromised(Exception):  # noqa: N818
     """The check needs something that is not promised; the message says what."""
+
+
+class NotSimulated(Exception):  # noqa: N818
+    """The check needs something that there is not where it is to be done; the message says what."""
 
 
 @dataclass(frozen=True, slots=True)

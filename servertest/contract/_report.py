@@ -57,10 +57,10 @@ class Outcome:
 
 
 CheckVerdict: TypeAlias = Literal[
-    "passed", "violated", "not promised", "not applicable", "excluded", "skipped", "broke"
+    "passed", "violated", "not promised", "not applicable", "not simulated", "excluded", "skipped", "broke"
 ]
 """passed, violated: the check was done. not promised: it needs a promise that is not made. not applicable: the exchanges hold
-nothing that it could work with. excluded: somebody did not want it. skipped: something came before it. broke: servertest itself failed."""
+nothing that it could work with. not simulated: it needs what a simulation has not. excluded: somebody did not want it. skipped: something came before it. broke: servertest itself failed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from ..launch import HandlerTarget, Kind, kinds as all_kinds
+from ..launch import Kind, kinds as all_kinds
 from ..launch._targets import target_for
-from ._case import IN_A_PROCESS
-from ._check import check_plainly, stops, why
+from ._check import plain_outcome, stops, why
 from ._contract import Contract, Item, prepared
 from ._conversation import conversations_of
+from ._ground import Ground
 from ._live import script_of
 from ._promises import Promises
 from ._registry import select_checks
 from ._report import Outcome, Result
-from ._subject import Bench, Profile
+from ._subject import Profile
 
 __all__ = ("Sitting",)
 
@@ -34,6 +34,7 @@ class Sitting:
         profile: "quick" or "full".
         seed: What repeats random choices.
         timeout: Seconds for each step of a conversation with a server.
+        ground: Where it is done; on this machine by default.
     """
 
     def __init__(
@@ -49,16 +50,27 @@ class Sitting:
         profile: Profile = "quick",
         seed: int = 0,
         timeout: float = 5.0,
+        ground: Ground | None = None,
     ) -> None:
         given = Promises.of(promises)
         target = target_for(subject)
         chosen = _allowed(transport, given) if kinds is None else [Kind.parse(kind) for kind in kinds]
         conversations = tuple(conversations_of(exchanges, transport))
         self._contract = Contract(
-            target, conversations, given, chosen, select_checks(checks), exclude or {}, profile, seed, timeout
+            target,
+            conversations,
+            given,
+            chosen,
+            select_checks(checks),
+            exclude or {},
+            profile,
+            seed,
+            timeout,
+            ground=ground or Ground(),
         )
         self._outcomes: dict[str, Outcome] = {}
-        self._bench: Bench | None = None
+        self._bench: Any = None
+        self._hall: Any = None
         self._late: tuple[int, ...] = ()
         self.stopped = ""
 
@@ -73,29 +85,27 @@ class Sitting:
 
     def open(self) -> None:
         """Hold the exchanges plainly in memory; `stopped` says what did not go as expected, if so."""
-        target = self._contract.target
-        if isinstance(target, HandlerTarget) and self._contract.can_be_rehearsed:
-            self._bench = Bench(target)
-        self._contract, bench, findings, self._late = prepared(self._contract, self._bench)
-        if bench is None:
-            self.close()
+        contract = self._contract
+        self._hall = contract.ground.bench(contract.target, rehearsed=contract.can_be_rehearsed)
+        bench = self._hall if contract.can_be_rehearsed else None
+        self._contract, self._bench, findings, self._late = prepared(contract, bench)
         if findings:
             self.stopped = "\n".join(f"{one.what}\n{one.details}" for one in findings)
 
     def close(self) -> None:
         """End the subject's process."""
-        bench, self._bench = self._bench, None
-        if bench is not None:
-            bench.close()
+        hall, self._hall, self._bench = self._hall, None, None
+        if hall is not None:
+            hall.close()
 
     def exchanges_on(self, kind: Kind) -> Outcome:
         """How the exchanges as they are go on a kind of server."""
         if str(kind) not in self._outcomes:
-            target = self._contract.target
-            scripts = [script_of(one) for one in self._contract.conversations if one.number not in self._late]
-            options = IN_A_PROCESS if isinstance(target, HandlerTarget) else {}
-            self._outcomes[str(kind)] = check_plainly(
-                target, target, kind, scripts, self._contract.timeout, options
+            contract = self._contract
+            scripts = [script_of(one) for one in contract.conversations if one.number not in self._late]
+            options = contract.ground.hosting_of(contract.target)
+            self._outcomes[str(kind)] = plain_outcome(
+                contract, self._hall, contract.target, kind, scripts, options
             )
         return self._outcomes[str(kind)]
 
@@ -106,7 +116,7 @@ class Sitting:
             outcome = self.exchanges_on(item.kind)
             if stops(outcome):
                 failed[outcome.kind] = why(outcome)
-        return self._contract.result(item, self._bench, failed)
+        return self._contract.result(item, self._bench, failed, self._hall)
 
 
 def _allowed(transport: Any, promises: Promises) -> list[Kind]:

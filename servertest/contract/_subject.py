@@ -58,6 +58,10 @@ class Bench:
         control.connect(running.address)
         self._control, self._file = control, self._stack.enter_context(control.makefile("rb"))
 
+    def why_not(self, plan: Any) -> str:
+        """Why a plan cannot be carried out here; nothing if it can."""
+        return ""
+
     def rehearse(self, plans: Iterable[Any], *, fresh: bool = False, limit: float = LIMIT) -> list[Any]:
         """Hold conversations one after the other.
 

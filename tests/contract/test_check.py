@@ -204,12 +204,12 @@ def test_nothing_to_check_is_refused() -> None:
 
 
 def test_a_breakage_of_ours_is_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
-    from servertest.contract import _check
+    from servertest.contract import _plainly
 
     def broken(*args: object) -> None:
         raise RuntimeError("inside servertest")
 
-    monkeypatch.setattr(_check, "play", broken)
+    monkeypatch.setattr(_plainly, "play", broken)
     report = check(Upper, [Exchange(b"hi\n", b"HI\n")], kinds=["TCPServer"])
     assert report.broken
     assert not report.ok
