@@ -134,7 +134,9 @@ class Stage:
         return (Send(data),)
 
     def end(self, now: float) -> Iterable[Action]:
-        """The source has finished sending. Comes once, and nothing after it."""
+        """The source has finished sending, or a fault before this one closes the connection: then the `Finish` that this gives, now or
+        later, closes it. Comes once, and nothing after it.
+        """
         return (Finish(),)
 
     def abort(self, now: float) -> Iterable[Action]:

@@ -52,13 +52,24 @@ Output: TypeAlias = bytes | Ended
 # The source was cut off: a stage may hold that up. What a fault cuts off is cut off, whatever stages stand behind it.
 _CUT = Ended("cut off by the source")
 
-_ENDS: dict[type, Ended] = {Finish: FINISHED, Close: CLOSED, Abort: ABORTED}
-
 
 class _Section:
     """A stage and the queue behind it."""
 
-    __slots__ = ("_count", "_free_at", "_heap", "_last_due", "_queue", "due", "key", "queued", "stage")
+    __slots__ = (
+        "_closing",
+        "_count",
+        "_ended",
+        "_finished",
+        "_free_at",
+        "_heap",
+        "_last_due",
+        "_queue",
+        "due",
+        "key",
+        "queued",
+        "stage",
+    )
 
     def __init__(self, key: str, stage: Stage, *, ordered: bool) -> None:
         self.key = key
@@ -71,6 +82,7 @@ class _Section:
         self._heap: list[tuple[float, int, Output]] | None = None if ordered else []
         self._count = 0
         self._free_at = self._last_due = -inf
+        self._ended = self._finished = self._closing = False
 
     @property
     def full(self) -> bool:
@@ -98,11 +110,37 @@ class _Section:
             else:
                 # An end waits for what is still being transmitted; the end of datagrams also for those that are on their way.
                 due = max(now, self._free_at) + action.after
-                if type(action) is Abort:
+                if isinstance(action, Abort):
                     self._put(due, abort)
                 else:
-                    self._put(max(due, self._last_due), _ENDS[type(action)])
+                    self._put(max(due, self._last_due), self._ending(action))
         self.look()
+
+    def finish(self, now: float) -> None:
+        """Nothing more comes."""
+        self._ended = True
+        self.add(self.stage.end(now), now)
+
+    def abort(self, now: float) -> None:
+        """What comes was cut off."""
+        self._ended = True
+        self.add(self.stage.abort(now), now, _CUT)
+
+    def close(self, now: float) -> None:
+        """A fault before this one closes the connection: to the stage that is an end like any other, to be held back if it holds ends
+        back, but what it lets out then ends both directions.
+        """
+        self._closing = True
+        if self._finished:
+            self.add((Close(),), now)
+        elif not self._ended:
+            self.finish(now)
+
+    def _ending(self, action: Finish | Close) -> Ended:
+        if isinstance(action, Finish):
+            self._finished = True
+            return CLOSED if self._closing else FINISHED
+        return CLOSED
 
     def pop(self, now: float) -> Output | None:
         """What is due from the queue, if anything is."""
@@ -284,15 +322,17 @@ class Line:
             self._come_out(output)
             return
         section = self._sections[position]
-        if output is FINISHED:
-            section.add(section.stage.end(now), now)
-        elif isinstance(output, bytes):
+        if isinstance(output, bytes):
             self._absorb(position, section.stage.data(output, now), now)
+        elif output is FINISHED:
+            section.finish(now)
+        elif output is CLOSED:
+            section.close(now)
         elif output is _CUT:
-            section.add(section.stage.abort(now), now, _CUT)
+            section.abort(now)
         else:
-            # What one fault has closed or cut off is so for every stage behind; it comes in its turn.
-            section.add((Abort() if output is ABORTED else Close(),), now)
+            # What one fault has cut off is so for every stage behind; it comes in its turn.
+            section.add((Abort(),), now)
 
     def _absorb(self, position: int, actions: Iterable[Action], now: float) -> None:
         """Do what a stage asks for. What leaves the last one and need not wait comes out at once."""

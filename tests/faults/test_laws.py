@@ -15,6 +15,7 @@ from servertest.faults import (
     Entry,
     Fault,
     Latency,
+    LimitData,
     Plan,
     Slicer,
     TruncateDatagram,
@@ -25,8 +26,8 @@ from servertest.faults import (
     start_listener,
 )
 from servertest.faults.strategies import faults, plans
-from servertest.wire._line import FINISHED, Ended
-from tests.faults._driving import FOREVER, Driver, carry, cut
+from servertest.wire._line import ABORTED, CLOSED, FINISHED, Ended
+from tests.faults._driving import FOREVER, Carried, Driver, carry, cut
 
 KINDS = sorted(registry.values(), key=lambda kind: kind.name)
 ON_LINES = [kind for kind in KINDS if kind.place == "line"]
@@ -51,6 +52,10 @@ def of_kind(kind: type[Fault]) -> st.SearchStrategy[Fault]:
 
 def named(kind: type[Fault]) -> str:
     return kind.name
+
+
+def pieces(carried: Carried) -> list[tuple[float, Any]]:
+    return [(time, output) for time, output in carried.outputs if isinstance(output, bytes)]
 
 
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=named)
@@ -132,15 +137,19 @@ def test_the_stream_ends_at_the_latest_when_the_fault_is_taken_away(kind: type[F
 
 
 @on_streams
-def test_chunks_do_not_matter(kind: type[Fault]) -> None:
+def test_what_a_fault_before_it_closes_ends_as_if_the_source_had_finished(kind: type[Fault]) -> None:
     @examples
-    @given(of_kind(kind), st.lists(st.integers(0, len(DATA)), max_size=12), st.integers(0, 3))
-    def check(fault: Fault, places: list[int], seed: int) -> None:
-        whole = carry(fault, DATA, seed=seed)
-        pieces = carry(fault, cut(DATA, *places), seed=seed)
-        assert pieces.data == whole.data
-        assert pieces.ended == whole.ended
-        assert pieces.decided == whole.decided
+    @given(of_kind(kind))
+    def check(fault: Fault) -> None:
+        closed, finished = Driver(LimitData(1000) | plan(fault)), Driver(fault)
+        closed.put(DATA)
+        finished.put(DATA[:1000])
+        finished.finish()
+        for driver in (closed, finished):
+            driver.until(FOREVER)
+            driver.set(None)
+        assert pieces(closed.carried) == pieces(finished.carried)
+        assert closed.carried.ended in (CLOSED, ABORTED)
 
     check()
 

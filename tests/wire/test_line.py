@@ -211,13 +211,54 @@ def test_a_stage_may_hold_up_that_the_source_was_cut_off() -> None:
     assert carrying.take(2) == [ABORTED]
 
 
-@pytest.mark.parametrize("ending", [Close(), Abort()])
-def test_no_stage_holds_up_what_a_fault_ends(ending: Action) -> None:
-    class Ending(Stage):
-        def begin(self, now: float) -> Iterable[Action]:
-            return (ending,)
+class EndingAtOnce(Stage):
+    def __init__(self, ending: Action) -> None:
+        self.ending = ending
 
-    assert everything(line(Ending(), Concealing(), Keeping())) == [CLOSED if ending == Close() else ABORTED]
+    def begin(self, now: float) -> Iterable[Action]:
+        return (self.ending,)
+
+
+def test_no_stage_holds_up_what_a_fault_cuts_off() -> None:
+    assert everything(line(EndingAtOnce(Abort()), Concealing(), Keeping())) == [ABORTED]
+
+
+def test_what_a_fault_closes_is_closed_when_the_stages_behind_let_the_end_pass() -> None:
+    class Closing(Stage):
+        def data(self, data: bytes, now: float) -> Iterable[Action]:
+            return (Send(data), Close())
+
+    class Late(Stage):
+        def end(self, now: float) -> Iterable[Action]:
+            return (Send(b"rest"), Finish(2))
+
+    carrying = line(Closing(), Late(), Keeping())
+    carrying.put(b"x", 0)
+    assert carrying.take(5) == ()
+    carrying.set_stages([("0", Stage), ("1", Stage)], 6)
+    assert carrying.take(6) == [b"x", b"rest", CLOSED]
+    assert carrying.ended is CLOSED
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_what_has_ended_before_is_closed_too(finished: bool) -> None:
+    class ClosingLater(Stage):
+        wake_at = 5.0
+
+        def wake(self, now: float) -> Iterable[Action]:
+            return (Close(),)
+
+    ends = []
+
+    class Counting(Stage):
+        def end(self, now: float) -> Iterable[Action]:
+            ends.append(now)
+            return super().end(now) if finished else ()
+
+    carrying = line(ClosingLater(), Counting())
+    carrying.finish(0)
+    assert everything(carrying) == ([FINISHED, CLOSED] if finished else [])
+    assert ends == [0]  # a stage hears of it once
 
 
 def test_it_is_full_as_long_as_more_waits_than_the_window() -> None:
