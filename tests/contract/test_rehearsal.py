@@ -7,9 +7,12 @@ import select
 import selectors
 import socket
 import socketserver
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -233,6 +236,35 @@ def test_between_reading_and_writing_another_one_comes() -> None:
     record = rehearse(Counter, Plan(pieces=(Piece(b"\n"),), inner=Plan.of(b"\n"), at_step=at))
     assert record.inner is not None
     assert (record.received, record.inner.received) == (b"1", b"1")
+
+
+STEPS_UNDER_COVERAGE = """
+import socketserver
+from servertest.contract import Piece, Plan, rehearse
+
+class Counter(socketserver.StreamRequestHandler):
+    count = 0
+    def handle(self):
+        self.rfile.readline()
+        type(self).count += 1
+        self.wfile.write(b"%d" % type(self).count)
+
+steps = rehearse(Counter, Plan(pieces=(Piece(b""),), count_steps=True)).steps
+at = [what for _, _, what in steps].index("STORE_ATTR")
+for _ in range(3):
+    Counter.count = 0
+    record = rehearse(Counter, Plan(pieces=(Piece(b""),), inner=Plan(), at_step=at))
+    assert (record.received, record.inner.received) == (b"1", b"1"), record
+"""
+
+
+def test_steps_are_taken_while_coverage_is_measured(tmp_path: Path) -> None:
+    """On Python 3.12 the interpreter crashed: tracing by instruction and a tracer in C do not go together there."""
+    program = tmp_path / "program.py"
+    program.write_text(STEPS_UNDER_COVERAGE)
+    command = [sys.executable, "-m", "coverage", "run", "--rcfile=/dev/null", "--branch", str(program)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 # -- what is left, and what was done to the server
