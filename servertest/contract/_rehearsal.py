@@ -18,8 +18,10 @@ from ..transcript import describe_error
 from ._belongings import Belongings, Meter
 from ._clock import Clock, virtual_time
 from ._plan import DatagramPlan, Delivery, Ended, Failed, Family, Plan, Record
-from ._script import ScriptSocket, Silence, Spinning, Tape, connection, waits_ask_tapes
+from ._script import Silence, Spinning, Tape
+from ._script_socket import ScriptSocket, connection
 from ._steps import Stepper, subject_files
+from ._waits import waits_ask_tapes
 
 __all__ = ("Stage", "rehearse")
 
@@ -67,7 +69,7 @@ class Stage:
         with ExitStack() as stack:
             stack.enter_context(virtual_time(self._clock, self._files.modules))
             stack.enter_context(waits_ask_tapes(self._sockets, self._files.modules))
-            stack.enter_context(_threads_report(self._failures.append))
+            stack.enter_context(threads_report(self._failures.append))
             self._stack = stack.pop_all()
         return self
 
@@ -187,7 +189,7 @@ class Stage:
         with connection(plan, self._clock, threading.active_count(), listener) as (tape, sock, address):
             if take is not None:
                 take(tape)
-            interruption = _Interruption(self, plan, tape)
+            interruption = Interruption(self, plan, tape)
             stepper = None
             if plan.count_steps or plan.at_step is not None:
                 stepper = Stepper(self._files, plan.at_step, interruption)
@@ -261,13 +263,19 @@ class Stage:
             own = self._own_datagram_socket(plan.family, spare)
             for number, (peer, data) in enumerate(plan.datagrams):
                 address = _peer_address(peers[peer], plan)
-                try:
-                    server.finish_request((data[:size], own), address)
-                except BaseException as error:  # noqa: BLE001 - as above
-                    return Delivery("raised", tuple(replies), failed(error), number)
+                outcome, failure = self._handle_datagram(server, (data[:size], own), address)
+                if outcome != "returned":
+                    return Delivery(outcome, tuple(replies), failure, number)
                 replies.append(tuple((at, got) for at, sock in enumerate(peers) for got in _waiting(sock)))
         self._look_at_server(("datagram", plan.family))
         return Delivery("returned", tuple(replies))
+
+    def _handle_datagram(self, server: Any, request: Any, address: Any) -> tuple[Ended, Failed | None]:
+        try:
+            server.finish_request(request, address)
+        except BaseException as error:  # noqa: BLE001 - as above
+            return "raised", failed(error)
+        return "returned", None
 
     def _own_datagram_socket(self, family: Family, spare: socket.socket) -> socket.socket:
         """The server's socket: always the same, as a handler may remember it. On Unix sockets its path goes with each plan."""
@@ -278,7 +286,7 @@ class Stage:
         return self._datagram_ends[family]
 
 
-class _Interruption:
+class Interruption:
     """Holds the inner conversation of a plan once, at its moment, in a thread of its own: it may have to wait for the outer one."""
 
     def __init__(self, stage: Stage, plan: Plan, tape: Tape) -> None:
@@ -381,7 +389,7 @@ def _waiting(sock: socket.socket) -> Iterator[bytes]:
 
 
 @contextmanager
-def _threads_report(note: Callable[[Failed], None]) -> Iterator[None]:
+def threads_report(note: Callable[[Failed], None]) -> Iterator[None]:
     """Take what ends a thread that the handler has begun."""
     original = threading.excepthook
 
