@@ -11,6 +11,7 @@ from ._core import StreamCore, hostname_of
 from ._dial import dial_stream
 from ._faults import before_connect, faults_of
 from ._fronts import StreamFront
+from ._messages import Message, framed
 from ._wants import Everything, Exactly, Line, Some, Until, wanted
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from .._support import Address
     from ..faults import Faults
+    from ..transcript import Framing
     from ._core import Data
     from ._steps import Note, Operation
 
@@ -116,6 +118,10 @@ class AsyncStreamClient(StreamFront):
         """As `StreamClient.send_all`."""
         await self._run(self._core.send_all(data), timeout)
 
+    async def send_message(self, message: Data, framing: Framing, *, timeout: float | None = None) -> None:
+        """As `StreamClient.send_message`."""
+        await self._run(self._core.send_all(framed(message, framing)), timeout)
+
     async def read_some(self, n: int = 65536, *, timeout: float | None = None) -> bytes:
         """As `StreamClient.read_some`."""
         return await self._run(self._core.read(Some(n)), timeout)
@@ -137,6 +143,10 @@ class AsyncStreamClient(StreamFront):
     async def read_eof(self, *, timeout: float | None = None) -> bytes:
         """As `StreamClient.read_eof`."""
         return await self._run(self._core.read(Everything()), timeout)
+
+    async def read_message(self, framing: Framing, *, timeout: float | None = None) -> bytes:
+        """As `StreamClient.read_message`."""
+        return await self._run(self._core.read(Message(framing)), timeout)
 
     @overload
     async def expect(self, expected: bytes, *, timeout: float | None = None) -> bytes: ...

@@ -10,6 +10,7 @@ from ._core import StreamCore, hostname_of
 from ._dial import dial_stream
 from ._faults import before_connect, faults_of
 from ._fronts import StreamFront
+from ._messages import Message, framed
 from ._steps import run
 from ._wants import Everything, Exactly, Line, Some, Until, wanted
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from .._support import Address
     from ..faults import Faults
+    from ..transcript import Framing
     from ._core import Data
     from ._steps import Note, Operation
 
@@ -160,6 +162,20 @@ class StreamClient(StreamFront):
         """
         self._run(self._core.send_all(data), timeout)
 
+    def send_message(self, message: Data, framing: Framing, *, timeout: float | None = None) -> None:
+        r"""Send a whole message: the bytes, and what marks its end. That of a `WholeStream` is `half_close`.
+
+        Args:
+            message: What it says.
+            framing: Where messages end, such as ``Delimited(b"\r\n")``.
+            timeout: Seconds.
+
+        Raises:
+            PeerReset, PeerClosed, DeadlineExceeded: As for `send_all`.
+            UsageError: The message cannot be said in this framing; or as for `send_all`.
+        """
+        self._run(self._core.send_all(framed(message, framing)), timeout)
+
     def read_some(self, n: int = 65536, *, timeout: float | None = None) -> bytes:
         """Read what comes first, from 1 to ``n`` bytes; ``b""`` at the end of the stream.
 
@@ -203,6 +219,23 @@ class StreamClient(StreamFront):
             PeerReset, DeadlineExceeded: It did not; ``so_far`` has what came.
         """
         return self._run(self._core.read(Everything()), timeout)
+
+    def read_message(self, framing: Framing, *, timeout: float | None = None) -> bytes:
+        """Read one whole message, however the network has cut it, and nothing beyond.
+
+        Args:
+            framing: Where messages end, such as ``LengthPrefixed(4)``.
+            timeout: Seconds.
+
+        Returns:
+            What it says, without what marks its end.
+
+        Raises:
+            BadFrame: What came is no message, and will not become one. Everything is still there to be read.
+            PeerClosed, PeerReset, DeadlineExceeded: No whole message came; ``so_far`` has what did.
+            UsageError: The framing is none for streams.
+        """
+        return self._run(self._core.read(Message(framing)), timeout)
 
     @overload
     def expect(self, expected: bytes, *, timeout: float | None = None) -> bytes: ...

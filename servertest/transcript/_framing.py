@@ -104,11 +104,13 @@ class Delimited(Framing):
 
     def wrap(self, message: bytes) -> bytes:
         """The message and the delimiter."""
-        if self.delimiter in message:
+        data = message + self.delimiter
+        # Not only in the midst of it: the end of a message and the beginning of its delimiter may be one, too.
+        if data.find(self.delimiter) < len(message):
             raise UsageError(
                 f"a message in {self} cannot hold the delimiter, which ends it: {preview(message)}; leave it out"
             )
-        return message + self.delimiter
+        return data
 
 
 @dataclass(frozen=True, slots=True)

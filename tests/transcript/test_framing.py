@@ -50,6 +50,19 @@ FRAMINGS = [
 ]
 
 
+@given(
+    message=st.text("ab", max_size=6).map(str.encode),
+    delimiter=st.text("ab", min_size=1, max_size=4).map(str.encode),
+)
+def test_what_a_delimiter_would_end_too_early_is_refused(message: bytes, delimiter: bytes) -> None:
+    framing = Delimited(delimiter)
+    if (message + delimiter).find(delimiter) < len(message):
+        with pytest.raises(UsageError, match="cannot hold the delimiter"):
+            framing.wrap(message)
+    else:
+        assert framing.cut(framing.wrap(message)) == Cut(message, len(message) + len(delimiter))
+
+
 @pytest.mark.parametrize("framing", FRAMINGS, ids=lambda framing: str(framing).partition(" at 0x")[0])
 @given(messages=st.lists(st.binary(max_size=40), max_size=6), cuts=st.lists(st.integers(1, 9), max_size=20))
 def test_messages_come_back_however_the_stream_is_cut(
