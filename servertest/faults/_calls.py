@@ -44,3 +44,11 @@ class Calls:
             now: Seconds on the driver's clock.
         """
         return PASS
+
+    def moved(self, call: str, data: bytes) -> None:
+        """A call has been made, and has moved these bytes, or this datagram.
+
+        Args:
+            call: "recv" or "send".
+            data: What it gave, or took.
+        """

@@ -276,7 +276,7 @@ class Plan(_Composed):
             if fault.place not in places and not (fault.at_connect and "calls" in places):
                 raise UsageError(f"{type(fault).__name__} cannot be done here: {_ELSEWHERE[fault.place]}")
             if entry.trigger:
-                entry.trigger.check(transport, fault.place)
+                entry.trigger.check(transport, fault)
 
 
 _ELSEWHERE: dict[Place, str] = {

@@ -13,7 +13,7 @@ from ._triggers import Trigger, includes
 __all__ = ()
 
 # A match of a compiled expression may be this long; what is kept of the past has to end somewhere.
-_MEMORY = 4096
+MEMORY = 4096
 
 
 class Gate(Stage):
@@ -30,7 +30,7 @@ class Gate(Stage):
         self._trigger = trigger
         self._site = site
         self._streams = site.transport == "stream"
-        self._search = _searcher(trigger.pattern)
+        self._search = searcher(trigger.pattern)
         self._passed = 0
         self._datagrams = 0
         self._past = b""
@@ -134,7 +134,7 @@ class Gate(Stage):
         if not self._seen:
             assert self._search is not None
             found = self._search(self._past, data)
-            self._past = (self._past + data)[-_MEMORY:]
+            self._past = (self._past + data)[-MEMORY:]
             self._seen = found is not None
         if found is None or max(found, earliest) > len(data):
             return len(data)
@@ -161,7 +161,7 @@ class Gate(Stage):
         return self._search is None or self._search(b"", data) is not None
 
 
-def _searcher(pattern: bytes | re.Pattern[bytes] | None) -> Callable[[bytes, bytes], int | None] | None:
+def searcher(pattern: bytes | re.Pattern[bytes] | None) -> Callable[[bytes, bytes], int | None] | None:
     """What finds where in new bytes a match ends that may have begun in the past ones."""
     if pattern is None:
         return None

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 
+from ._call_gate import CallGate
 from ._calls import PASS, Calls, Verdict
 from ._stage import Site
 from ._start import teller, untold
@@ -105,6 +106,8 @@ def start_listener(
 
 def _aimed(entry: Entry, site: Site, receives: Direction) -> Calls:
     calls = entry.fault.calls(site)
+    if entry.trigger is not None and entry.trigger.counts:
+        calls = CallGate(calls, entry.trigger, site.transport)
     if entry.trigger is not None and entry.trigger.between is not None:
         calls = _Timed(calls, site.opened, entry.trigger.between)
     if entry.fault.place != "calls":
@@ -122,6 +125,9 @@ class _OneWay(Calls):
     def before(self, call: str, size: int, now: float) -> Verdict:
         return self._calls.before(call, size, now) if call == self._call else PASS
 
+    def moved(self, call: str, data: bytes) -> None:
+        self._calls.moved(call, data)
+
 
 class _Timed(Calls):
     def __init__(self, calls: Calls, opened: float, between: tuple[float, float]) -> None:
@@ -134,6 +140,9 @@ class _Timed(Calls):
         verdict = self._calls.before(call, size, now)
         # Who would have to wait for longer goes on when the time is over.
         return replace(verdict, delay=self._stop - now) if verdict.delay > self._stop - now else verdict
+
+    def moved(self, call: str, data: bytes) -> None:
+        self._calls.moved(call, data)
 
 
 class _Numbered(Calls):
@@ -190,3 +199,7 @@ class _Together(Calls):
             limit=min(limits, default=None),
             delay=max((verdict.delay for verdict in verdicts), default=0.0),
         )
+
+    def moved(self, call: str, data: bytes) -> None:
+        for fault in self._faults:
+            fault.moved(call, data)

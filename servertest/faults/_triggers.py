@@ -14,7 +14,7 @@ from ._seeds import derived_seed
 
 if TYPE_CHECKING:
     from .._support import Transport
-    from ._fault import Place
+    from ._fault import Fault
     from ._stage import Site
 
 __all__ = ("Trigger",)
@@ -26,6 +26,8 @@ Numbers: TypeAlias = "int | range | Iterable[int]"
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Trigger:
     """The conditions under which a fault works; all of them have to hold.
+
+    For faults of calls that passes which calls have moved, each way by itself.
 
     Attributes:
         connection: On which connections, counted from 1: a number, several, or a range. (With datagrams: which peers.)
@@ -85,9 +87,12 @@ class Trigger:
     @property
     def dynamic(self) -> bool:
         """Whether it depends on what passes, or on time, so that a gate has to stand before the fault."""
-        return any(
-            value is not None for value in (self.after_bytes, self.pattern, self.between, self.datagram)
-        )
+        return self.counts or self.between is not None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it depends on what passes, other than on time."""
+        return any(value is not None for value in (self.after_bytes, self.pattern, self.datagram))
 
     def joined(self, other: Trigger) -> Trigger:
         """Both conditions together.
@@ -100,19 +105,27 @@ class Trigger:
                 raise UsageError(f"on: {name} is given twice: {self.given[name]!r} and {other.given[name]!r}")
         return Trigger(**self.given, **other.given)
 
-    def check(self, transport: Transport, place: Place = "line") -> None:
-        """Refuse what makes no sense on this transport, or in this place.
+    def check(self, transport: Transport, fault: Fault) -> None:
+        """Refuse what makes no sense on this transport, or for this fault.
 
         Raises:
             UsageError: It counts datagrams where there are none, or bytes where none pass.
         """
-        if place != "line":
-            for name in ("after_bytes", "pattern", "datagram"):
-                if name in self.given:
-                    raise UsageError(f"on: {name} is for faults of what passes; this one works on {place}")
-        elif transport == "stream" and self.datagram is not None:
+        call = getattr(fault, "call", "")
+        for name in ("after_bytes", "pattern", "datagram"):
+            if name in self.given and fault.place == "listener":
+                raise UsageError(
+                    f"on: {name} is for what passes; {type(fault).__name__} works on listener calls"
+                )
+            if name in self.given and call in ("accept", "connect"):
+                raise UsageError(f"on: {name} is for what passes, and nothing passes before {call}")
+        if transport == "stream" and self.datagram is not None:
             raise UsageError(
                 "on: datagram is for datagrams; a stream has only bytes: use after_bytes or pattern"
+            )
+        if transport == "datagram" and self.pattern is not None and fault.place == "calls":
+            raise UsageError(
+                "on: pattern looks into a datagram, and a call is made before it is there: use datagram"
             )
 
     def meets(self, site: Site) -> bool:

@@ -114,6 +114,13 @@ class CallFaults:
                 size = max(verdict.limit, 1)
         return size
 
+    def moved(self, call: Literal["recv", "send"], data: Buffer) -> None:
+        """A call has been made, and has moved this."""
+        if self.active:
+            whole = bytes(data)
+            for calls in self._groups.values():
+                calls.moved(call, whole)
+
     def wait(self, seconds: float) -> None:
         """Let the caller wait, until the faults change or somebody wants to stop."""
         changed = self._changed
@@ -168,32 +175,44 @@ class FaultyCalls(_Mixin):
         """Receive, if that is let happen."""
         if not self.servertest_calls.active or flags & _ASIDE:
             return super().recv(bufsize, flags)
-        return super().recv(self._may_receive(bufsize), flags)
+        data = super().recv(self._may_receive(bufsize), flags)
+        self.servertest_calls.moved("recv", data)
+        return data
 
     def recv_into(self, buffer: Buffer, nbytes: int = 0, flags: int = 0) -> int:
         """Receive, if that is let happen."""
         if not self.servertest_calls.active or flags & _ASIDE:
             return super().recv_into(buffer, nbytes, flags)
-        return super().recv_into(buffer, self._may_receive(nbytes or memoryview(buffer).nbytes), flags)
+        with memoryview(buffer) as given, given.cast("B") as view:
+            size = super().recv_into(view, self._may_receive(nbytes or len(view)), flags)
+            self.servertest_calls.moved("recv", view[:size])
+        return size
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
         """Receive, if that is let happen."""
         if not self.servertest_calls.active or flags & _ASIDE:
             return super().recvfrom(bufsize, flags)
-        return super().recvfrom(self._may_receive(bufsize), flags)
+        data, address = super().recvfrom(self._may_receive(bufsize), flags)
+        self.servertest_calls.moved("recv", data)
+        return data, address
 
     def recvfrom_into(self, buffer: Buffer, nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
         """Receive, if that is let happen."""
         if not self.servertest_calls.active or flags & _ASIDE:
             return super().recvfrom_into(buffer, nbytes, flags)
-        return super().recvfrom_into(buffer, self._may_receive(nbytes or memoryview(buffer).nbytes), flags)
+        with memoryview(buffer) as given, given.cast("B") as view:
+            size, address = super().recvfrom_into(view, self._may_receive(nbytes or len(view)), flags)
+            self.servertest_calls.moved("recv", view[:size])
+        return size, address
 
     def send(self, data: Buffer, flags: int = 0, /) -> int:
         """Send, if that is let happen."""
         if not self.servertest_calls.active:
             return super().send(data, flags)
         with memoryview(data) as given, given.cast("B") as view:
-            return super().send(view[: self._may_send(len(view))], flags)
+            sent = super().send(view[: self._may_send(len(view))], flags)
+            self.servertest_calls.moved("send", view[:sent])
+        return sent
 
     def sendall(self, data: Buffer, flags: int = 0, /) -> None:
         """Send everything, in as many calls as it takes: what is short in one comes with the next."""
@@ -213,7 +232,9 @@ class FaultyCalls(_Mixin):
         if not self.servertest_calls.active:
             return super().sendto(data, *flags_and_address)
         with memoryview(data) as given, given.cast("B") as view:
-            return super().sendto(view[: self._may_send(len(view))], *flags_and_address)
+            sent = super().sendto(view[: self._may_send(len(view))], *flags_and_address)
+            self.servertest_calls.moved("send", view[:sent])
+        return sent
 
     if hasattr(socket.socket, "sendmsg"):
 
@@ -222,7 +243,9 @@ class FaultyCalls(_Mixin):
             if not self.servertest_calls.active:
                 return super().sendmsg(buffers, *rest)
             whole = b"".join(buffers)
-            return super().sendmsg([whole[: self._may_send(len(whole))]], *rest)
+            sent = super().sendmsg([whole[: self._may_send(len(whole))]], *rest)
+            self.servertest_calls.moved("send", whole[:sent])
+            return sent
 
         def recvmsg(
             self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /
@@ -230,7 +253,9 @@ class FaultyCalls(_Mixin):
             """Receive, if that is let happen."""
             if not self.servertest_calls.active or flags & _ASIDE:
                 return super().recvmsg(bufsize, ancbufsize, flags)
-            return super().recvmsg(self._may_receive(bufsize), ancbufsize, flags)
+            data, ancillary, more, address = super().recvmsg(self._may_receive(bufsize), ancbufsize, flags)
+            self.servertest_calls.moved("recv", data)
+            return data, ancillary, more, address
 
     if hasattr(os, "sendfile"):
 

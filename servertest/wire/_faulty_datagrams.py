@@ -491,7 +491,10 @@ class FaultyDatagramSocket(FaultyCalls, socket.socket):
         self._may_receive(size)
         frame = socket.socket.recv(self, _LARGEST, flags & ~getattr(socket, "MSG_TRUNC", 0))
         # Nothing at all is the end: the socket was shut down.
-        return _unframe(frame) if frame else (None, b"")
+        address, data = _unframe(frame) if frame else (None, b"")
+        if not flags & socket.MSG_PEEK:
+            self.servertest_calls.moved("recv", data)
+        return address, data
 
     # -- sending
 
@@ -520,6 +523,7 @@ class FaultyDatagramSocket(FaultyCalls, socket.socket):
         if self.family != _UNIX and len(whole) > _UDP_LARGEST:
             raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
         socket.socket.send(self, _frame(_completed(address, self.family), whole), flags)
+        self.servertest_calls.moved("send", whole)
         return len(whole)
 
     # -- its life

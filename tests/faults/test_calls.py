@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from math import inf
 from typing import Any
 
@@ -174,3 +175,82 @@ def test_faults_do_not_work_where_they_do_not_belong() -> None:
         ShortReads().stage(Site())
     with pytest.raises(ValueError, match="Latency does not work on calls: its place is the line"):
         Latency().calls(Site())
+
+
+# -- triggers that wait for what passes
+
+
+def move(calls: Calls, call: str, data: bytes, size: int = 100) -> Verdict:
+    """Make a call that would move so many bytes, of which there are these."""
+    verdict = calls.before(call, size, 0.0)
+    if verdict.error is None:
+        calls.moved(call, data[: verdict.limit])
+    return verdict
+
+
+@pytest.mark.parametrize("size", [4, 10, 100])
+def test_a_call_stops_at_the_byte_after_which_the_fault_begins(size: int) -> None:
+    calls = on_socket(ShortReads(1).on(after_bytes=10))
+    data, got = b"0123456789abc", []
+
+    while data:
+        count = min(calls.before("recv", size, 0.0).limit or size, len(data))
+        calls.moved("recv", data[:count])
+        got.append(data[:count])
+        data = data[count:]
+
+    assert b"".join(got[:-3]) == b"0123456789"
+    assert got[-3:] == [b"a", b"b", b"c"]
+
+
+def test_each_way_counts_for_itself() -> None:
+    calls = on_socket((FailCall("recv") | FailCall("send", "EPIPE")).on(after_bytes=3))
+
+    assert move(calls, "send", b"abc") == Verdict(limit=3)
+    assert calls.before("recv", 2, 0) == PASS
+    assert calls.before("send", 2, 0).error == "EPIPE"
+    assert calls.before("shutdown", 0, 0) == PASS
+    assert move(calls, "recv", b"xyz") == Verdict(limit=3)
+    assert calls.before("recv", 2, 0).error == "ECONNRESET"
+
+
+@pytest.mark.parametrize("pattern", [b"QUIT", re.compile(rb"Q\w+T")])
+def test_a_pattern_may_lie_across_calls(pattern: Any) -> None:
+    calls = on_socket(FailCall("recv").on(pattern=pattern))
+
+    assert [move(calls, "recv", data).error for data in (b"xQ", b"UI", b"T!", b"more", b"more")] == [
+        None,
+        None,
+        None,
+        "ECONNRESET",
+        None,
+    ]
+
+
+def test_datagrams_are_counted_by_the_calls_that_move_them() -> None:
+    calls = on_socket(FailCall("recv", "ETIMEDOUT").on(datagram=[2, 4]), transport="datagram")
+
+    assert [move(calls, "recv", b"x").error for _ in range(6)] == [
+        None,
+        "ETIMEDOUT",
+        None,
+        None,
+        None,
+        None,
+    ]
+
+
+def test_bytes_and_times_together() -> None:
+    calls = on_socket(ShortReads(1).on(after_bytes=2, between=(5, 9)))
+
+    calls.moved("recv", b"ab")
+    assert [calls.before("recv", 10, now).limit for now in (0.0, 5.0, 9.0)] == [None, 1, None]
+
+
+def test_what_is_aimed_waits_for_its_own_way() -> None:
+    calls = on_socket(downstream(ShortReads(1)).on(after_bytes=2))
+
+    calls.moved("send", b"abc")
+    assert calls.before("recv", 1, 0) == PASS
+    calls.moved("recv", b"ab")
+    assert calls.before("recv", 10, 0) == Verdict(limit=1)

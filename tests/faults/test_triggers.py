@@ -26,6 +26,7 @@ from servertest.faults import (
     Truncate,
     plan,
     start,
+    start_calls,
 )
 from servertest.wire._line import ABORTED, FINISHED
 from tests.faults._driving import FOREVER, Driver, carry, cut
@@ -140,11 +141,37 @@ def test_the_same_condition_twice_is_refused() -> None:
         Latency().on(connection=1).on(every=2)
 
 
-def test_datagrams_are_not_counted_on_streams_nor_bytes_on_calls() -> None:
+def test_datagrams_are_not_counted_on_streams() -> None:
     with pytest.raises(ValueError, match="datagram is for datagrams"):
         start(Latency().on(datagram=1))
-    with pytest.raises(ValueError, match="after_bytes is for faults of what passes; this one works on calls"):
-        start(plan("short_reads@after_bytes:3"))
+    with pytest.raises(ValueError, match="datagram is for datagrams"):
+        start_calls(plan("fail_call@datagram:1"))
+
+
+@pytest.mark.parametrize(
+    ("text", "transport", "message"),
+    [
+        (
+            "slow_accept@after_bytes:3",
+            "stream",
+            "after_bytes is for what passes; SlowAccept works on listener",
+        ),
+        (
+            'fail_call:connect@pattern:"x"',
+            "stream",
+            "pattern is for what passes, and nothing passes before connect",
+        ),
+        (
+            "interrupt:accept@after_bytes:1",
+            "stream",
+            "after_bytes is for what passes, and nothing passes before accept",
+        ),
+        ('fail_call@pattern:"x"', "datagram", "a call is made before it is there: use datagram"),
+    ],
+)
+def test_what_passes_is_not_counted_where_nothing_does(text: str, transport: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        start_calls(plan(text), transport=transport)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])

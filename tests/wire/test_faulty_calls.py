@@ -295,3 +295,70 @@ def test_a_patient_delay_of_a_call_is_no_lock(make: Callable[..., Ends]) -> None
     assert read_all(server)[0] == data
     assert read_all(client, len(data))[0] == data
     writer.join(LIMIT)
+
+
+# -- triggers that wait for what passes
+
+
+@pytest.mark.parametrize("family", ["inet", "unix"])
+def test_a_call_fails_after_so_many_bytes(make: Callable[..., Ends], family: str) -> None:
+    client, server = make(FailCall("recv").on(after_bytes=5), family=family)
+    client.sendall(b"0123456789")
+    assert server.recv(100) == b"01234"
+    with pytest.raises(ConnectionResetError):
+        server.recv(100)
+    assert server.recv(100) == b"56789"
+
+
+RECEIVING: list[Callable[[socket.socket], object]] = [
+    lambda sock: sock.recv(4),
+    lambda sock: sock.recv_into(bytearray(4)),
+    lambda sock: sock.recvfrom(4),
+    lambda sock: sock.recvfrom_into(bytearray(4)),
+    lambda sock: sock.recvmsg(4),
+]
+SENDING: list[Callable[[socket.socket], object]] = [
+    lambda sock: sock.send(b"QUIT"),
+    lambda sock: sock.sendall(b"QUIT"),
+    lambda sock: sock.sendmsg([b"QU", b"IT"]),
+]
+
+
+@pytest.mark.parametrize("number", range(len(RECEIVING)))
+def test_every_way_to_receive_is_looked_at(make: Callable[..., Ends], number: int) -> None:
+    client, server = make(FailCall("recv").on(pattern=b"QUIT"))
+    client.sendall(b"QUITmore")
+    assert server.recv(4, socket.MSG_PEEK) == b"QUIT"
+    assert server.recv(4, socket.MSG_PEEK) == b"QUIT"
+    RECEIVING[number](server)
+    with pytest.raises(ConnectionResetError):
+        server.recv(100)
+
+
+@pytest.mark.parametrize("number", range(len(SENDING)))
+def test_every_way_to_send_is_looked_at(make: Callable[..., Ends], number: int) -> None:
+    client, server = make(FailCall("send", "EPIPE").on(pattern=b"QUIT"))
+    SENDING[number](server)
+    with pytest.raises(BrokenPipeError):
+        server.send(b"more")
+    assert client.recv(100) == b"QUIT"
+
+
+@pytest.mark.parametrize("faults", ["fail_call", "latency:0|fail_call"], ids=["calls alone", "with a line"])
+def test_the_nth_datagram(faults: str) -> None:
+    server, client = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    with server, client:
+        server.bind(("127.0.0.1", 0))
+        client.settimeout(LIMIT)
+        address = server.getsockname()
+        with faulty(server, f"({faults})@datagram:2") as sock:
+            sock.settimeout(LIMIT)
+            for data in (b"one", b"two", b"three"):
+                client.sendto(data, address)
+            assert sock.recvfrom(100)[0] == b"one"
+            with pytest.raises(ConnectionResetError):
+                sock.recvfrom(100)
+            got, peer = sock.recvfrom(100)
+            assert got == b"two"
+            sock.sendto(b"reply", peer)
+            assert client.recv(100) == b"reply"
