@@ -49,7 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"wrote {target}")
     if any(getattr(arguments, name) for name in _WRITERS):
         return FINE
-    if arguments.full:
+    if not events:
+        print(f"{arguments.file}: nothing passed")
+    elif arguments.full:
         print(Transcript.from_events(events).render(max_lines=10_000, width=_width()))
     else:
         from ..transcript import ladder

@@ -104,8 +104,13 @@ def _recorded(source: str | os.PathLike[str] | Iterable[Recorded]) -> tuple[list
         recorded, name = list(source), "script"
     if not recorded:
         raise UsageError(f"{name} holds no conversation that could be replayed")
-    if len({conversation.transport for conversation in recorded}) > 1:
-        raise UsageError(f"{name} holds streams and datagrams: one server cannot replay both")
+    first = recorded[0]
+    if other := next((one for one in recorded if one.transport != first.transport), None):
+        sorts = {"stream": "a connection", "datagram": "datagrams"}
+        raise UsageError(
+            f"{name}:{other.line}: here are {sorts[other.transport]}, and {sorts[first.transport]} in line {first.line}: one server cannot replay "
+            "both; make two files of it"
+        )
     return recorded, name
 
 

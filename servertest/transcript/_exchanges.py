@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ._events import Close, Connect, Direction, Failure, Gap, HalfClose, Note, Side
 from ._expected import Exchange, expectation
-from ._wire_error import WireSyntaxError
+from ._wire_error import Place, WireSyntaxError
 from ._wire_reader import Passing, PeerNamed, Piece, Statement, read_statements
 from ._wire_scanner import Regex
 
@@ -145,10 +145,17 @@ def load_exchanges(path: str | os.PathLike[str], *, side: Side = "client") -> li
 
     Raises:
         OSError: The file cannot be read.
-        WireSyntaxError: Something in it is not in the form; the message names the file.
+        WireSyntaxError: Something in it is not in the form, or it holds no conversation; the message names the file.
     """
+    name = os.fspath(path)
     with Path(path).open("rb") as file:
-        return _scripts(read_statements(file, os.fspath(path)), side)
+        scripts = _scripts(read_statements(file, name), side)
+    if not scripts:
+        raise WireSyntaxError(
+            'the file holds no conversation: > "..." is what a client sends, < "..." what a server sends',
+            Place(1, 1, "", name),
+        )
+    return scripts
 
 
 def parse_exchanges(text: str, *, side: Side = "client") -> list[Script]:

@@ -55,8 +55,13 @@ def expectation(pieces: Iterable[Piece]) -> bytes | re.Pattern[bytes]:
     patterns = [piece for piece in pieces if isinstance(piece, Regex)]
     if not patterns:
         return b"".join(piece for piece in pieces if isinstance(piece, bytes))
-    source = b"".join(
-        b"(?:%s)" % piece.source if isinstance(piece, Regex) else re.escape(piece) for piece in pieces
+    # Alone, it stands in reports as it was written.
+    source = (
+        patterns[0].source
+        if len(pieces) == 1
+        else b"".join(
+            b"(?:%s)" % piece.source if isinstance(piece, Regex) else re.escape(piece) for piece in pieces
+        )
     )
     try:
         return re.compile(source)

@@ -107,7 +107,8 @@ def _without_echoes(events: list[Event]) -> Iterator[Event]:
 def _rung(event: Event) -> Rung:
     time, number = event.time, event.connection
     if isinstance(event, Connect):
-        return Rung(time, number, "up", "connect", f"connects from {format_address(event.client)}")
+        origin = "" if event.client is None else f" from {format_address(event.client)}"
+        return Rung(time, number, "up", "connect", f"connects{origin}")
     if isinstance(event, Datagram):
         way: Way = "up" if event.direction == "upstream" else "down"
         return Rung(time, number, way, "data", "" if event.data else "an empty datagram", event.data, 1, time)

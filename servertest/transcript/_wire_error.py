@@ -44,7 +44,8 @@ class WireSyntaxError(UsageError):
             if place.path
             else f"line {place.line}, column {place.column}"
         )
-        super().__init__(f"{where}: {reason}\n{_pointed_at(place)}")
+        picture = f"\n{_pointed_at(place)}" if place.text else ""
+        super().__init__(f"{where}: {reason}{picture}")
         self.reason = reason
         self.line = place.line
         self.column = place.column

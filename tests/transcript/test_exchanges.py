@@ -188,6 +188,21 @@ def test_a_file_is_loaded_and_named_in_errors(tmp_path: Path) -> None:
         load_exchanges(tmp_path / "none.wire")
 
 
+@pytest.mark.parametrize("text", ["", "wire 1\n# nothing yet\n", 'note "nothing happened"\n'])
+def test_a_file_without_a_conversation_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "empty.wire"
+    path.write_text(text)
+    with pytest.raises(WireSyntaxError) as caught:
+        load_exchanges(path)
+    assert str(caught.value).startswith(f"{path}:1:1: the file holds no conversation: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_regular_expression_alone_is_expected_as_it_was_written() -> None:
+    (script,) = parse_exchanges('> "a"\n< /x|y+/\n')
+    assert script.exchanges[0].expected == re.compile(b"x|y+")
+
+
 def test_what_is_expected_may_be_bytes_a_pattern_or_a_function() -> None:
     assert matches(b"a", b"a")
     assert not matches(b"a", b"ab")

@@ -345,6 +345,15 @@ def test_pieces_of_different_connections_are_not_mixed() -> None:
     assert [(rung.connection, rung.data) for rung in rungs(events)] == [(1, b"a"), (2, b"b"), (1, b"c")]
 
 
+def test_who_connects_is_told_where_it_is_known() -> None:
+    for client, words in (
+        (None, "connects"),
+        ("", "connects from (unnamed)"),
+        (("::1", 80, 0, 0), "connects from [::1]:80"),
+    ):
+        assert [rung.text for rung in rungs([Connect(0, 1, client, None)])] == [words]
+
+
 def test_what_else_a_ladder_shows() -> None:
     text = ladder(
         [
@@ -414,6 +423,13 @@ def test_show_what_cannot_be(
     bad.write_text("nonsense\n")
     assert main(["show", *(word.format(file=file, bad=bad) for word in words)]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_show_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "empty.wire"
+    file.touch()
+    assert main(["show", str(file)]) == 0
+    assert capsys.readouterr().out == f"{file}: nothing passed\n"
 
 
 def test_very_many_conversations_are_chosen_from() -> None:
