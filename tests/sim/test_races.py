@@ -12,9 +12,7 @@ import pytest
 
 from servertest._support import UsageError
 from servertest.sim import Deadlock, FailingSeed, Simulation, explore
-
-# Python 3.12 can stop telling lines in a process in which something was traced before: there they have to run by themselves, with -m slow.
-pytestmark = [pytest.mark.slow] if sys.version_info[:2] == (3, 12) else []
+from servertest.sim._preempting import Points, codes_of
 
 
 class Counter(socketserver.StreamRequestHandler):
@@ -201,3 +199,32 @@ def test_code_that_is_to_be_watched_has_to_be_named() -> None:
         Simulation(preempt="always")
     with pytest.raises(UsageError, match="watch"), Simulation(preempt="line", watch=[len]):
         pass
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="there is no sys.monitoring before Python 3.12")
+def test_what_another_tool_has_left_on_does_not_matter() -> None:
+    monitoring: Any = sys.monitoring  # type: ignore[attr-defined, unused-ignore]
+    numbers = [number for number in range(6) if monitoring.get_tool(number) is None]
+    for number in numbers:  # as Hypothesis does with one of them
+        monitoring.use_tool_id(number, "somebody")
+        monitoring.set_events(number, monitoring.events.LINE)
+        monitoring.free_tool_id(number)
+    try:
+        watched = set()
+
+        def noting(self: Points, code: Any, place: int) -> None:
+            watched.add(code)
+            original(self, code, place)
+
+        original = Points._point
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Points, "_point", noting)
+            assert (
+                explore(loses_updates(InTwoLines), range(200), preempt="line", watch=[InTwoLines]) is not None
+            )
+        assert watched == set(codes_of(InTwoLines))
+    finally:
+        for number in numbers:
+            monitoring.use_tool_id(number, "somebody")
+            monitoring.set_events(number, 0)
+            monitoring.free_tool_id(number)
