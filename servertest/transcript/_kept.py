@@ -26,7 +26,8 @@ class Kept:
         self.total = 0
         self._head = bytearray()
         self._head_limit = limit - limit // 2
-        self._tail: deque[bytes | bytearray] = deque()
+        # Made when something first comes so far: of most streams nothing does, and there may be thousands.
+        self._tail: deque[bytes | bytearray] | tuple[()] = ()
         self._tail_limit = limit // 2
         self._tail_size = 0
 
@@ -70,7 +71,7 @@ class Kept:
         freed = self._tail_size
         self.total += size
         self._head_limit = len(self._head)
-        self._tail.clear()
+        self._tail = ()
         self._tail_size = 0
         return -freed
 
@@ -97,21 +98,16 @@ class Kept:
         if len(data) >= self._tail_limit:
             # Slicing keeps no reference to a huge buffer whose end alone is wanted.
             data = data[len(data) - self._tail_limit :]
-            self._tail.clear()
+            self._tail = ()
             self._tail_size = 0
-        if len(data) >= _SMALL:
-            self._tail.append(data)
-        elif data:
-            self._gather(data)
+        if data:
+            tail = self._tail = self._tail or deque()
+            if len(data) >= _SMALL:
+                tail.append(data)
+            else:
+                _gather(tail, data)
         self._tail_size += len(data)
         self._drop_old()
-
-    def _gather(self, data: bytes) -> None:
-        last = self._tail[-1] if self._tail else None
-        if isinstance(last, bytearray) and len(last) < _BLOCK:
-            last += data
-        else:
-            self._tail.append(bytearray(data))
 
     def _drop_old(self) -> None:
         while self._tail and self._tail_size - len(self._tail[0]) >= self._tail_limit:
@@ -128,3 +124,11 @@ class Kept:
                 break
             offset = end
         return b"".join(wanted)
+
+
+def _gather(tail: deque[bytes | bytearray], data: bytes) -> None:
+    last = tail[-1] if tail else None
+    if isinstance(last, bytearray) and len(last) < _BLOCK:
+        last += data
+    else:
+        tail.append(bytearray(data))

@@ -189,7 +189,8 @@ class Transcript(Recorder):
         kept = state.kept(direction)
         self._log.passage((time, state, direction, kept.total, size, state.client))
         self._held += kept.skip(size)
-        self._changed.notify_all()
+        if self._waiting:
+            self._changed.notify_all()
 
     def _happen(self, event: Connect | HalfClose | Close | Failure | Note, number: int) -> None:
         if number != event.connection:
@@ -213,7 +214,8 @@ class Transcript(Recorder):
             state.half_close(event.by)
         else:
             self._close(event, state)
-        self._changed.notify_all()
+        if self._waiting:
+            self._changed.notify_all()
 
     def _fail(self, event: Failure, state: ConversationState | None) -> None:
         self._failed += 1
