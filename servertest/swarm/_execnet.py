@@ -6,9 +6,12 @@ import contextlib
 import io
 import json
 import queue
+import signal
+import subprocess
+import threading
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,28 +28,8 @@ __all__ = ("ExecnetRunner", "packaged")
 _GRACE = 5.0
 """Seconds that a gateway gets to end by itself."""
 
-_FAR_SIDE = """\
-import gc, io, json, os, sys, tempfile, zipfile
-
-package, job = channel.receive(), channel.receive()
-gc.disable()
-with tempfile.TemporaryDirectory() as directory:
-    zipfile.ZipFile(io.BytesIO(package)).extractall(directory)
-    sys.path.insert(0, directory)
-    for name in [name for name in sys.modules if name.partition(".")[0] == "servertest"]:
-        del sys.modules[name]
-    from servertest.swarm._engine import Engine
-    from servertest.swarm._job import Job
-
-    stopped, stop = os.pipe()
-    channel.setcallback(lambda item: os.write(stop, b"."))
-    tell = lambda report: channel.send(json.dumps(report))
-    try:
-        tell(Engine(Job.from_dict(json.loads(job)), tell, stop_fd=stopped).run())
-    except Exception as error:
-        tell({"kind": "error", "type": type(error).__name__, "message": str(error)})
-    sys.path.remove(directory)
-"""
+_OPENING = 30.0
+"""Seconds that a gateway may take to open: ssh may have to ask for a passphrase."""
 
 
 class ExecnetRunner:
@@ -58,6 +41,7 @@ class ExecnetRunner:
 
     Raises:
         UsageError: execnet is not installed, or there is no gateway.
+        SwarmFailed: A gateway cannot be opened.
     """
 
     name = "execnet"
@@ -65,31 +49,59 @@ class ExecnetRunner:
     def __init__(self, job: Job, *, gateways: Sequence[str] = ("popen", "popen")) -> None:
         if util.find_spec("execnet") is None:
             raise UsageError("the engine 'execnet' needs execnet: install servertest[load]")
-        if isinstance(gateways, str) or not gateways:
+        if isinstance(gateways, str) or not gateways or not all(isinstance(each, str) for each in gateways):
             raise UsageError('gateways is a list of specs, such as ["popen", "ssh=host//python=python3"]')
         import execnet
 
-        self._group = execnet.Group()
+        self._children: list[subprocess.Popen[bytes]] = []
+        self._group = execnet.Group(execmodel=_model(self._children))
         self._queue: queue.SimpleQueue[tuple[int, str | None]] = queue.SimpleQueue()
         self._channels: list[Any] = []
         self._merging = Merging(len(gateways))
-        package = packaged()
+        code = (Path(__file__).parent / "far" / "gateway.py").read_text(encoding="utf-8")
         try:
+            # All are open before the first one begins: they begin together.
             for number, spec in enumerate(gateways):
-                self._begin(number, spec, package, job, len(gateways))
+                self._open(number, spec, code)
+            package = packaged()
+            for channel in self._channels:
+                channel.send(package)
+            for number, channel in enumerate(self._channels):
+                share = {**job.as_dict(), "first": number + 1, "step": len(gateways)}
+                channel.send(json.dumps(share))
         except BaseException:
             self.close()
             raise
 
-    def _begin(self, number: int, spec: str, package: bytes, job: Job, count: int) -> None:
+    def _open(self, number: int, spec: str, code: str) -> None:
         try:
-            channel = self._group.makegateway(spec).remote_exec(_FAR_SIDE)
-        except (OSError, ValueError) as error:
-            raise SwarmFailed(f"the gateway {spec!r} cannot be opened: {error}") from error
+            with self._not_longer_than(_OPENING) as expired:
+                channel = self._group.makegateway(spec).remote_exec(code)
+        except Exception as error:
+            # execnet says it in many ways, and not always in words.
+            reason = f"it took longer than {_OPENING:g} s" if expired else str(error) or type(error).__name__
+            raise SwarmFailed(f"the gateway {spec!r} cannot be opened: {reason}") from error
         self._channels.append(channel)
         channel.setcallback(lambda item: self._queue.put((number, item)), endmarker=None)
-        channel.send(package)
-        channel.send(json.dumps({**job.as_dict(), "first": number + 1, "step": count}))
+
+    @contextlib.contextmanager
+    def _not_longer_than(self, seconds: float) -> Iterator[list[bool]]:
+        """End the child process whose gateway does not open: execnet itself would wait for ever. Gives what tells that it was ended."""
+        expired: list[bool] = []
+        before = len(self._children)
+
+        def give_up() -> None:
+            expired.append(True)
+            for child in self._children[before:]:
+                child.kill()
+
+        timer = threading.Timer(seconds, give_up)
+        timer.start()
+        try:
+            yield expired
+        finally:
+            timer.cancel()
+            timer.join()
 
     def reports(self, seconds: float) -> list[dict[str, Any]]:
         """What they have said, put together; waits for something, at most so long.
@@ -129,6 +141,47 @@ class ExecnetRunner:
     def close(self) -> None:
         """End them, by force if need be."""
         self._group.terminate(timeout=_GRACE)
+        for child in self._children:
+            if child.poll() is None:  # its gateway has never opened
+                child.kill()
+            child.wait()
+            for pipe in (child.stdin, child.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):
+                        pipe.close()
+
+
+def _model(children: list[subprocess.Popen[bytes]]) -> Any:
+    """How execnet works at this side: as it does usually, and its child processes are written down."""
+    from execnet.gateway_base import ThreadExecModel
+
+    class Started:
+        PIPE = subprocess.PIPE
+
+        @staticmethod
+        def Popen(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
+            # Ctrl-C in a terminal is for us alone: the results are to be kept. ssh may go on asking its questions there.
+            with _interrupts_held_back():
+                children.append(subprocess.Popen(*args, **options))  # noqa: S603 - what execnet starts
+            return children[-1]
+
+    class Model(ThreadExecModel):
+        subprocess = Started
+
+    return Model()
+
+
+@contextlib.contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Child processes that are started in the block will never be told of SIGINT: they inherit the mask (sigprocmask(2))."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def packaged() -> bytes:

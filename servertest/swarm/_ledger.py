@@ -41,15 +41,15 @@ class Ledger:
     """Where an engine writes down what happens. Of a client with many connections the columns hold the last one.
 
     Args:
-        numbers: The clients of this engine.
+        numbers: The clients of this engine, at even steps.
         roles: For each of them the number of its part.
         started: When the swarm began, on the engine's clock.
         duration: How long it may go on, in seconds.
     """
 
-    def __init__(self, numbers: Sequence[int], roles: Sequence[int], started: float, duration: float) -> None:
-        self._first = numbers[0] if numbers else 1
-        self._step = numbers[1] - numbers[0] if len(numbers) > 1 else 1
+    def __init__(self, numbers: range, roles: Sequence[int], started: float, duration: float) -> None:
+        self._first = numbers.start
+        self._step = numbers.step
         self._roles = roles
         self._started = started
         self._per_second = BINS / max(duration, 0.001)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._support import ServertestError
+from ._lines import Lines
 
 if TYPE_CHECKING:
     from ._job import Job
@@ -22,8 +22,6 @@ __all__ = ("LocalRunner", "SwarmFailed", "package_root")
 
 _GRACE = 5.0
 """Seconds that a child gets to end by itself."""
-
-_LINE = 1 << 20
 
 
 class SwarmFailed(ServertestError, RuntimeError):  # noqa: N818 - named as the other errors are
@@ -57,10 +55,7 @@ class LocalRunner:
         )
         assert self._child.stdin is not None
         assert self._child.stdout is not None
-        self._out = self._child.stdout.fileno()
-        os.set_blocking(self._out, False)
-        self._buffer = bytearray()
-        self._ended = False
+        self._lines = Lines(self._child.stdout.fileno())
         try:
             self._child.stdin.write(json.dumps(job.as_dict()).encode() + b"\n")
             self._child.stdin.flush()
@@ -75,17 +70,14 @@ class LocalRunner:
         """
         until = time.monotonic() + seconds
         while True:
-            self._read()
-            if b"\n" in self._buffer:
-                *lines, rest = bytes(self._buffer).split(b"\n")
-                self._buffer[:] = rest
+            if lines := self._lines.take():
                 return [json.loads(line) for line in lines]
-            if self._ended:
+            if self._lines.ended:
                 raise SwarmFailed(f"the process of the swarm has ended without a result{self._said()}")
             left = until - time.monotonic()
             if left <= 0:
                 return []
-            select.select([self._out], [], [], left)
+            self._lines.wait(left)
 
     def stop(self) -> None:
         """Tell the child to end now. Its result comes as usual."""
@@ -104,15 +96,6 @@ class LocalRunner:
         if self._child.stdout is not None:
             self._child.stdout.close()
         self._errors.close()
-
-    def _read(self) -> None:
-        while not self._ended:
-            try:
-                data = os.read(self._out, _LINE)
-            except BlockingIOError:
-                return
-            self._ended = not data
-            self._buffer += data
 
     def _said(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):

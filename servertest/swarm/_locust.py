@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._support import UsageError
+from ._lines import Lines
 from ._local import SwarmFailed, package_root
 from ._merging import Merging
 
@@ -51,20 +51,20 @@ class LocustRunner:
         self._merging = Merging(workers)
         self._children: list[subprocess.Popen[bytes]] = []
         self._stack = contextlib.ExitStack()
-        self._buffer = b""
-        self._out = -1
+        # It may hold the key with which clients identify themselves: it goes through pipes, and into no file.
+        self._job = json.dumps(job.as_dict()).encode() + b"\n"
         try:
-            self._directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
-            self._log = self._stack.enter_context((self._directory / "log").open("w+b"))
-            (self._directory / "job.json").write_text(json.dumps(job.as_dict()), encoding="utf-8")
+            self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the children
+            self._stack.callback(self._log.close)
             self._start_master(job, web)
         except BaseException:
             self.close()
             raise
 
     def _start_master(self, job: Job, web: str | None) -> None:
-        self._out, out = os.pipe()
-        os.set_blocking(self._out, False)
+        said, out = os.pipe()
+        self._stack.callback(os.close, said)
+        self._lines = Lines(said)
         clients = str(job.profile.clients)
         words = ["--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", "0"]
         words += ["--expect-workers", str(self._workers), "--users", clients, "--spawn-rate", clients]
@@ -73,26 +73,23 @@ class LocustRunner:
         finally:
             os.close(out)
 
-    def _start(self, words: list[str], variables: dict[str, str], keep: tuple[int, ...] = ()) -> None:
+    def _start(
+        self, words: list[str], variables: dict[str, str], keep: tuple[int, ...] = ()
+    ) -> subprocess.Popen[bytes]:
         path = os.pathsep.join(filter(None, (package_root(), os.environ.get("PYTHONPATH", ""))))
-        variables |= {
-            "PYTHONPATH": path,
-            "SERVERTEST_SWARM_JOB": str(self._directory / "job.json"),
-            "SERVERTEST_SWARM_WORKERS": str(self._workers),
-        }
         file = Path(__file__).parent / "far" / "locustfile.py"
-        self._children.append(
-            subprocess.Popen(  # noqa: S603 - our own words
-                [sys.executable, "-m", "locust", "-f", str(file), "--loglevel", "WARNING", *words],
-                cwd=self._directory,
-                stdin=subprocess.PIPE,
-                stdout=self._log,
-                stderr=self._log,
-                env={**os.environ, **variables},
-                pass_fds=keep,
-                start_new_session=True,
-            )
+        child = subprocess.Popen(  # noqa: S603 - our own words
+            [sys.executable, "-m", "locust", "-f", str(file), "--loglevel", "WARNING", *words],
+            cwd=file.parent,  # elsewhere there might be files that configure Locust
+            stdin=subprocess.PIPE,
+            stdout=self._log,
+            stderr=self._log,
+            env={**os.environ, **variables, "PYTHONPATH": path},
+            pass_fds=keep,
+            start_new_session=True,
         )
+        self._children.append(child)
+        return child
 
     def reports(self, seconds: float) -> list[dict[str, Any]]:
         """What they have said, put together; waits for something, at most so long.
@@ -102,7 +99,7 @@ class LocustRunner:
         """
         until = time.monotonic() + seconds
         while True:
-            found = [said for line in self._lines() for said in self._hear(json.loads(line))]
+            found = [said for line in self._lines.take() for said in self._hear(json.loads(line))]
             if found:
                 return found
             self._look()
@@ -110,20 +107,14 @@ class LocustRunner:
             if left <= 0:
                 return []
             # Once a second somebody looks whether a worker has died, of which the master says nothing.
-            select.select([self._out], [], [], min(left, 1.0))
-
-    def _lines(self) -> list[bytes]:
-        with contextlib.suppress(BlockingIOError):
-            while data := os.read(self._out, 1 << 20):
-                self._buffer += data
-        *lines, self._buffer = self._buffer.split(b"\n")
-        return lines
+            self._lines.wait(min(left, 1.0))
 
     def _hear(self, report: dict[str, Any]) -> list[dict[str, Any]]:
         if report["kind"] == "port":
             where = ["--worker", "--master-host", "127.0.0.1", "--master-port", str(report["port"])]
+            workers = {"SERVERTEST_SWARM_WORKERS": str(self._workers)}
             for _ in range(self._workers):
-                self._start(where, {})
+                _say(self._start(where, workers), self._job)
             return []
         return self._merging.hear(report["worker"], report)
 
@@ -140,10 +131,7 @@ class LocustRunner:
     def stop(self) -> None:
         """Have them end now. The results come as usual."""
         if self._children:
-            stdin = self._children[0].stdin
-            assert stdin is not None
-            with contextlib.suppress(OSError):
-                stdin.close()
+            _say(self._children[0], b"stop\n")
 
     def close(self) -> None:
         """End them, by force if need be, and give everything back."""
@@ -161,10 +149,15 @@ class LocustRunner:
                 with contextlib.suppress(OSError):
                     child.stdin.close()
         self._children.clear()
-        if self._out >= 0:
-            os.close(self._out)
-            self._out = -1
         self._stack.close()
+
+
+def _say(child: subprocess.Popen[bytes], line: bytes) -> None:
+    """Write a line to the standard input of a process; when that ends, it ends by itself."""
+    assert child.stdin is not None
+    with contextlib.suppress(OSError):  # one that has died already is found when it is looked at
+        child.stdin.write(line)
+        child.stdin.flush()
 
 
 def _web(web: str | None) -> list[str]:

@@ -246,6 +246,19 @@ def test_shares_of_a_job_make_the_whole() -> None:
     assert list(result.columns["sent"]) == [1 - role for role in made.roles()]
 
 
+def test_more_engines_than_clients() -> None:
+    with holding() as listener:
+        job = Job(profile(IdleAfterConnect(), clients=3, duration=0.1), listener.getsockname())
+        reports = [
+            Engine(Job(job.profile, job.address, first=first, step=5), lambda report: None).run()
+            for first in (2, 5, 1, 4, 3)
+        ]
+        result = result_of(job, "five", reports)
+
+    assert result.held == 3
+    assert [result.outcome(number).how for number in (1, 2, 3)] == ["held"] * 3
+
+
 def test_a_host_that_nobody_knows() -> None:
     with pytest.raises(AddressError, match="cannot be resolved"):
         Engine(Job(profile("honest"), ("nowhere.invalid", 1)), print)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import select
 import subprocess
 import sys
+import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from servertest._support import UsageError
 from servertest.clients.behaviours import IdleAfterConnect, SlowWriter
-from servertest.swarm import Result, SwarmFailed, profile, swarm
+from servertest.swarm import Result, SwarmFailed, _execnet, profile, swarm
 from tests.swarm._servers import sink
 
 needs_execnet = pytest.mark.skipif(not importlib.util.find_spec("execnet"), reason="needs execnet")
@@ -78,15 +82,89 @@ def test_execnet_that_fails_is_told() -> None:
         ).start()
 
 
+@needs_execnet
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [
+        ("exit 255", "cannot be opened: nowhere"),
+        ("exit 127", "cannot be opened: "),
+        ("exec sleep 60", r"cannot be opened: it took longer than 0\.5 s"),
+        ("read x; echo hello", "cannot be opened: "),
+    ],
+)
+def test_a_host_to_which_ssh_does_not_come(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, does: str, said: str
+) -> None:
+    (tmp_path / "ssh").write_text(f"#!/bin/sh\n{does}\n")
+    (tmp_path / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(_execnet, "_OPENING", 0.5)
+    with pytest.raises(SwarmFailed, match=said):
+        swarm(
+            ("127.0.0.1", 1), PROFILE, engine="execnet", options={"gateways": ["popen", "ssh=nowhere"]}
+        ).start()
+
+
+@needs_execnet
+@needs_locust
+@pytest.mark.parametrize("engine", ["execnet", "locust"])
+def test_nothing_is_written_to_a_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: Any) -> None:
+    # What is sent there may hold the key with which clients identify themselves.
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with sink() as address:
+        crowd = swarm(address, PROFILE, duration=60, engine=engine).start()
+        crowd.wait_begun()
+        assert list(tmp_path.iterdir()) == []
+        assert crowd.stop().held == 21
+        crowd.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+_STARTS_AND_WAITS = """
+import sys
+from servertest.swarm import swarm
+crowd = swarm(("127.0.0.1", int(sys.argv[2])), "idle", clients=4, duration=60, engine=sys.argv[1]).start()
+crowd.wait_begun()
+print("begun", flush=True)
+sys.stdin.read()
+"""
+
+
+@needs_execnet
+@needs_locust
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd_open(2)")
+@pytest.mark.parametrize(("engine", "count"), [("local", 1), ("execnet", 2), ("locust", 3)])
+def test_when_a_test_run_is_killed_its_swarm_ends(engine: str, count: int) -> None:
+    with sink() as address:
+        child = subprocess.Popen(
+            [sys.executable, "-c", _STARTS_AND_WAITS, engine, str(address[1])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"begun\n"
+        tasks = Path(f"/proc/{child.pid}/task").glob("*/children")
+        watched = [os.pidfd_open(int(pid)) for task in tasks for pid in task.read_text().split()]
+        child.kill()
+        child.wait()
+        for pidfd in watched:
+            assert select.select([pidfd], [], [], 20)[0]
+            os.close(pidfd)
+        child.stdin.close()
+        child.stdout.close()
+    assert len(watched) == count
+
+
 @needs_locust
 def test_locust(local: Result) -> None:
     same(local, run("locust", workers=2))
 
 
 @needs_locust
-def test_locust_with_its_web_ui() -> None:
+@pytest.mark.parametrize("button", [False, True], ids=["ours", "its button"])
+def test_locust_with_its_web_ui(button: bool) -> None:
     import socket
-    import urllib.request
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -98,7 +176,12 @@ def test_locust_with_its_web_ui() -> None:
         crowd.wait_begun()
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/stats/requests", timeout=10) as reply:
             assert reply.status == 200
-        assert crowd.stop().held == 21
+        if button:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/stop", data=b"", timeout=10).close()
+        else:
+            crowd.stop()
+        assert crowd.wait().held == 21
+        assert crowd.result.stopped
         crowd.close()
 
 

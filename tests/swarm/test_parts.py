@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
 import resource
 import socket
 import subprocess
@@ -16,6 +18,7 @@ from servertest.swarm import _sources
 from servertest.swarm._crowd import _is_here
 from servertest.swarm._ledger import BINS, STATES, Ledger
 from servertest.swarm._limits import raise_descriptor_limit, require_descriptors
+from servertest.swarm._lines import Lines
 from servertest.swarm._merging import Merging
 from servertest.swarm._sources import Sources
 from servertest.swarm._wheel import TICK, Wheel
@@ -107,6 +110,25 @@ def test_ports_are_spread_for_real() -> None:
         with sock:
             assert code == 0
             assert sock.getsockname()[0] == "127.0.0.6"
+
+
+def test_lines_are_read_from_a_descriptor_of_any_number() -> None:
+    raise_descriptor_limit(2000)
+    low, out = os.pipe()
+    high = fcntl.fcntl(low, fcntl.F_DUPFD, 1500)  # select(2) would not know it
+    lines = Lines(high)
+    lines.wait(0.01)
+    assert lines.take() == []
+    os.write(out, b"one\ntwo\nthr")
+    lines.wait(5)
+    assert lines.take() == [b"one", b"two"]
+    os.write(out, b"ee\n")
+    assert (lines.take(), lines.ended) == ([b"three"], False)
+    os.close(out)
+    lines.wait(5)
+    assert (lines.take(), lines.ended) == ([], True)
+    for fd in (low, high):
+        os.close(fd)
 
 
 def limited(soft: int, hard: int, code: str) -> str:

@@ -8,9 +8,11 @@ for them in its web UI, and each connection is told to its statistics.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
-from collections.abc import Iterable
+import signal
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import gevent
@@ -28,6 +30,8 @@ __all__ = ("Client",)
 
 _REPORT = "servertest-report"
 _STOP = "servertest-stop"
+
+_LINE = 65536
 
 over = Event()
 
@@ -100,7 +104,7 @@ def _begin(environment: Any, **_: Any) -> None:
 
 
 def _forward(runner: MasterRunner) -> None:
-    """The master passes on what the workers say, and tells them to stop when its standard input ends."""
+    """The master passes on what the workers say, and to them that they are to stop."""
     out = int(os.environ["SERVERTEST_SWARM_OUT"])
 
     def write(report: dict[str, Any]) -> None:
@@ -111,18 +115,25 @@ def _forward(runner: MasterRunner) -> None:
     def heard(environment: Any, msg: Any, **_: Any) -> None:
         write({**json.loads(msg.data["report"]), "worker": runner.get_worker_index(msg.node_id)})
 
-    def until_told() -> None:
-        gevent.os.tp_read(0, 1)
-        runner.send_message(_STOP)
-
     runner.register_message(_REPORT, heard)
     write({"kind": "port", "port": runner.server.port})
-    gevent.spawn(until_told)
+    gevent.spawn(_listen, lambda line: runner.send_message(_STOP))
+
+
+def _listen(heard: Callable[[bytes], object]) -> None:
+    """Hear what the process says that has started this one, and end with it."""
+    gevent.os.make_nonblocking(0)
+    while data := gevent.os.nb_read(0, _LINE):
+        heard(data)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _play(environment: Any, runner: WorkerRunner) -> None:
-    """A worker plays its clients as soon as the test begins."""
+    """A worker plays its clients as soon as Locust's users are there, which keep it busy until then."""
     stopped, stop = os.pipe()
+    heard: list[bytes] = []
+    told = Event()
+    playing: list[Any] = []
 
     def tell(report: dict[str, Any]) -> None:
         runner.send_message(_REPORT, {"report": json.dumps(report)})
@@ -130,11 +141,19 @@ def _play(environment: Any, runner: WorkerRunner) -> None:
     def ended(course: Any, behaviour: str) -> None:
         _tell_locust(environment, course, behaviour)
 
+    def hear(data: bytes) -> None:
+        heard.append(data)
+        if data.endswith(b"\n"):
+            told.set()
+
     def play() -> None:
-        with open(os.environ["SERVERTEST_SWARM_JOB"], encoding="utf-8") as file:
-            plain = json.load(file)
+        told.wait()
+        plain = json.loads(b"".join(heard))
         workers = int(os.environ["SERVERTEST_SWARM_WORKERS"])
         plain.update(first=runner.worker_index + 1, step=workers)
+        # What is there stays: a collection need not look at it, which would hold all clients up.
+        gc.collect()
+        gc.freeze()
         try:
             engine = Engine(
                 Job.from_dict(plain),
@@ -150,11 +169,18 @@ def _play(environment: Any, runner: WorkerRunner) -> None:
         finally:
             over.set()
 
-    @events.test_start.add_listener
-    def _start(**_: Any) -> None:
-        gevent.spawn(play)
+    def begin(**_: Any) -> None:
+        # Once only: whoever changes the number of users in the web UI makes Locust say it again.
+        if not playing:
+            playing.append(gevent.spawn(play))
 
-    runner.register_message(_STOP, lambda **_: os.write(stop, b"."))
+    def end(**_: Any) -> None:
+        os.write(stop, b".")
+
+    events.spawning_complete.add_listener(begin)
+    events.test_stop.add_listener(end)  # the button of the web UI
+    runner.register_message(_STOP, end)
+    gevent.spawn(_listen, hear)
 
 
 def _tell_locust(environment: Any, course: Any, behaviour: str) -> None:
