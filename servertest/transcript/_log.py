@@ -7,8 +7,7 @@ made when somebody asks for them. So recording is cheap, and bytes can be droppe
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 from ._events import Data, Datagram, Direction, Event, Gap, Note
@@ -25,40 +24,30 @@ Passage: TypeAlias = tuple[Time, ConversationState, Direction, int, int, Any]
 """Bytes that passed: time, conversation, direction, offset in its stream, size, and the peer of a datagram."""
 
 
-@dataclass(slots=True)  # a frozen one takes twice the time to make
-class _Entry:
-    """An event of something else than bytes, and the conversation that it belongs to."""
-
-    event: Event
-    state: ConversationState | None
-
-
 class Log:
-    """Keeps the first and the last half of ``limit`` entries, and counts all."""
+    """Keeps the first and the last half of ``limit`` entries, and counts all.
 
-    __slots__ = ("_head", "_head_limit", "_tail", "count")
+    Args:
+        limit: How many.
+        states: The conversations that have not been forgotten, by number; events of others are not shown.
+    """
 
-    def __init__(self, limit: int) -> None:
+    __slots__ = ("_head", "_head_limit", "_states", "_tail", "count")
+
+    def __init__(self, limit: int, states: Mapping[int, ConversationState]) -> None:
         self.count = 0
-        self._head: list[Passage | _Entry] = []
+        self._head: list[Passage | Event] = []
         self._head_limit = limit - limit // 2
-        self._tail: deque[Passage | _Entry] = deque(maxlen=limit // 2)
+        self._tail: deque[Passage | Event] = deque(maxlen=limit // 2)
+        self._states = states
 
-    def passage(self, entry: Passage) -> None:
-        """Note that bytes passed."""
+    def add(self, entry: Passage | Event) -> None:
+        """Note that bytes passed, or an event of something else."""
         self.count += 1
         if len(self._head) < self._head_limit:
             self._head.append(entry)
         else:
             self._tail.append(entry)
-
-    def event(self, event: Event, state: ConversationState | None) -> None:
-        """Note anything else."""
-        self.count += 1
-        if len(self._head) < self._head_limit:
-            self._head.append(_Entry(event, state))
-        else:
-            self._tail.append(_Entry(event, state))
 
     def events(self) -> tuple[Event, ...]:
         """Everything that is kept, in order of time."""
@@ -67,19 +56,19 @@ class Log:
     def _unfold(self) -> Iterator[Event]:
         reached: dict[tuple[int, Direction], int] = {}
         for entry in self._entries():
-            if isinstance(entry, _Entry):
-                if entry.state is None or not entry.state.forgotten:
-                    yield entry.event
+            if not isinstance(entry, tuple):
+                if not entry.connection or entry.connection in self._states:
+                    yield entry
             elif not entry[1].forgotten:
                 yield from _events_of(entry, reached)
 
-    def _entries(self) -> Iterator[Passage | _Entry]:
+    def _entries(self) -> Iterator[Passage | Event]:
         yield from self._head
         lost = self.count - len(self._head) - len(self._tail)
         if lost:
             first = self._tail[0] if self._tail else self._head[-1] if self._head else None
             time = 0.0 if first is None else _time_of(first)
-            yield _Entry(Note(time, 0, f"{lost} events were not kept here"), None)
+            yield Note(time, 0, f"{lost} events were not kept here")
         yield from self._tail
 
 
@@ -88,8 +77,8 @@ def seconds(time: Time) -> float:
     return time / 1e6 if isinstance(time, int) else time
 
 
-def _time_of(entry: Passage | _Entry) -> float:
-    return entry.event.time if isinstance(entry, _Entry) else seconds(entry[0])
+def _time_of(entry: Passage | Event) -> float:
+    return seconds(entry[0]) if isinstance(entry, tuple) else entry.time
 
 
 def _events_of(passage: Passage, reached: dict[tuple[int, Direction], int]) -> Iterator[Event]:

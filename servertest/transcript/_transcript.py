@@ -62,8 +62,8 @@ class Transcript(Recorder):
         self._max_events = max_events
         self._max_connections = max_connections
         self._max_total_bytes = max_total_bytes
-        self._log = Log(max_events)
         self._states: dict[int, ConversationState] = {}
+        self._log = Log(max_events, self._states)
         self._forgettable: deque[ConversationState] = deque()
         self._failures: list[Failure] = []
         self._opened = self._closed = self._failed = self._held = self._last_number = 0
@@ -177,7 +177,7 @@ class Transcript(Recorder):
         if state is None:
             state = self._open(seconds(time), number, transport, address)
         kept = state.upstream if direction == "upstream" else state.downstream
-        self._log.passage((time, state, direction, kept.total, len(data), address))
+        self._log.add((time, state, direction, kept.total, len(data), address))
         self._held += kept.append(data)
         if self._held > self._max_total_bytes:
             self._held += kept.tighten()
@@ -187,7 +187,7 @@ class Transcript(Recorder):
     def _skip(self, time: float, number: int, direction: Direction, size: int) -> None:
         state = self._states.get(number) or self._open(time, number, "stream")
         kept = state.kept(direction)
-        self._log.passage((time, state, direction, kept.total, size, state.client))
+        self._log.add((time, state, direction, kept.total, size, state.client))
         self._held += kept.skip(size)
         if self._waiting:
             self._changed.notify_all()
@@ -203,7 +203,7 @@ class Transcript(Recorder):
         if isinstance(event, Close) and state is not None and state.closed is not None:
             # Who closes by force, and the socket that is closed by it, may both say so: the first word counts.
             return
-        self._log.event(event, state)
+        self._log.add(event)
         if isinstance(event, Failure):
             self._fail(event, state)
         elif state is None or isinstance(event, Note):
