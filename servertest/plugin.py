@@ -11,7 +11,7 @@ import pytest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from ._pytest import Guard, Serve
     from ._pytest._mocks import MakeMockServer, RecordedServers
@@ -307,10 +307,17 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
     if guard is not None:
         del item.stash[_guard_key]
         if message := guard.complaint():
-            pytest.fail(message, pytrace=False)
+            _complain(message)
     if message := _complaints_of_shared(item):
-        pytest.fail(message, pytrace=False)
+        _complain(message)
     return result
+
+
+def _complain(what: str | Sequence[BaseException], more: str = "") -> None:
+    """Fail the test with this."""
+    from ._pytest._complaints import complain
+
+    complain(what, more)
 
 
 def _complaints_of_shared(item: pytest.Item) -> str:
@@ -369,6 +376,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         servers = [one for one in servers if any(one is thing for thing in ledger.things.values())]
     if report.failed and call.when == "call":
         item.stash[_failed_key] = True
+    if report.failed and call.excinfo is not None and hasattr(call.excinfo.value, "servertest_headline"):
+        from ._pytest._complaints import shorten
+
+        shorten(report, call.excinfo.value)
     if report.failed and mocks:
         from ._pytest._mocks import mock_sections
 
@@ -503,7 +514,7 @@ def _serve(request: pytest.FixtureRequest, kind: str | None = None) -> Iterator[
     shared[:] = [running for running in shared if running not in serve.servers]
     if message := serve.close():
         # Without a traceback of ours: the handler's own is in the message.
-        pytest.fail(message, pytrace=False)
+        _complain(message)
 
 
 def _adopting(config: pytest.Config) -> Callable[[], Any]:
@@ -603,7 +614,7 @@ def _proxy(request: pytest.FixtureRequest) -> Iterator[MakeLinks]:
     yield make
     shared[:] = [one for one in shared if one not in make.links]
     if message := make.close():
-        pytest.fail(message, pytrace=False)
+        _complain(message)
 
 
 def _proxy_fixture(scope: Any, name: str) -> Callable[..., Any]:
@@ -674,9 +685,8 @@ def make_mock_server(request: pytest.FixtureRequest) -> Iterator[MakeMockServer]
 
     make = MakeMockServer(_stop_timeout(request.config), _seed_of(node), note)
     yield make
-    if message := make.close(failed=node.stash.get(_failed_key, False)):
-        where = _diagrams(node, [mock for mock in make.servers if mock.problems], [])
-        pytest.fail(f"{message}\n{where}" if where else message, pytrace=False)
+    if failures := make.close(failed=node.stash.get(_failed_key, False)):
+        _complain(failures, _diagrams(node, [mock for mock in make.servers if mock.problems], []))
 
 
 @pytest.fixture
@@ -704,8 +714,8 @@ def recorded_server(request: pytest.FixtureRequest) -> Iterator[RecordedServers]
         lambda mock: node.stash.setdefault(_mocks_key, []).append(mock),
     )
     yield servers
-    if message := servers.close(failed=node.stash.get(_failed_key, False)):
-        pytest.fail(message, pytrace=False)
+    if failures := servers.close(failed=node.stash.get(_failed_key, False)):
+        _complain(failures)
 
 
 @pytest.fixture

@@ -38,25 +38,25 @@ class MakeMockServer:
         self._note(mock)
         return mock
 
-    def close(self, *, failed: bool = False) -> str:
+    def close(self, *, failed: bool = False) -> list[Exception]:
         """Stop all of them, the last one first.
 
         Args:
             failed: Whether the test has failed already, and has shown what there is to complain of.
 
         Returns:
-            What went wrong. Nothing if all is well.
+            What went wrong.
         """
-        complaints = []
+        complaints: list[Exception] = []
         for mock in reversed(self._made):
             try:
                 mock.stop()
             except MockFailed as failure:
                 if not failed:
-                    complaints.append(str(failure))
+                    complaints.append(failure)
             except (HandlerFailed, StillRunning) as failure:
-                complaints.append(str(failure))
-        return "\n\n".join(complaints)
+                complaints.append(failure)
+        return complaints
 
 
 class RecordedServers:
@@ -89,16 +89,16 @@ class RecordedServers:
             self._note(mock)
         return server
 
-    def close(self, *, failed: bool = False) -> str:
+    def close(self, *, failed: bool = False) -> list[Exception]:
         """Stop all of them; what was recorded in a test that failed is not written.
 
         Args:
             failed: Whether the test has failed already.
 
         Returns:
-            What went wrong. Nothing if all is well.
+            What went wrong.
         """
-        complaints = []
+        complaints: list[Exception] = []
         for server in reversed(self._made):
             try:
                 if isinstance(server, MockServer):
@@ -107,10 +107,10 @@ class RecordedServers:
                     server.stop(write=not failed)
             except MockFailed as failure:
                 if not failed:
-                    complaints.append(str(failure))
+                    complaints.append(failure)
             except (HandlerFailed, StillRunning, OSError) as failure:
-                complaints.append(str(failure))
-        return "\n\n".join(complaints)
+                complaints.append(failure)
+        return complaints
 
 
 def mock_sections(mocks: Iterable[MockServer]) -> list[tuple[str, str]]:

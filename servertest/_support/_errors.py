@@ -34,6 +34,11 @@ __all__ = (
 class ServertestError(Exception):
     """Root of everything that servertest raises on its own account."""
 
+    @property
+    def servertest_headline(self) -> str:
+        """One line of the message, for summaries."""
+        return str(self).partition("\n")[0]
+
 
 class UsageError(ServertestError, ValueError):
     """The caller asked for something that cannot be; the message says what to do instead."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from .._support import format_address, preview
-from ..transcript import ladder
+from ..transcript import describe_error, ladder
 from ._acts import Ending
 from ._matching import Framed, Literally, Matcher, TheEnd, pattern_difference, shown
+from ._step import OURS
 from ._values import Request
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ._server import MockServer
     from ._step import Step
 
-__all__ = ("complaint", "nearest", "status")
+__all__ = ("complaint", "headline", "nearest", "status")
 
 #: Conversations that are shown in full.
 _SHOWN = 3
@@ -34,20 +35,9 @@ _DONE, _FAILED, _OPEN, _SKIPPED = "✓", "✗", "·", "~"
 
 def complaint(mock: MockServer) -> str:
     """Everything that is not as the script says; nothing if all is well."""
-    guilty: dict[tuple[str, str], list[Performance]] = {}
-    for performance in mock.conversations:
-        if performance in mock.forgiven:
-            continue
-        if found := list(_problems(performance)):
-            # What is wrong in the same way is told once.
-            guilty.setdefault((performance.script.title, "\n".join(found)), []).append(performance)
-    headlines = [
-        f"{_who_all(performances, mock)}: {problem}"
-        for (_, problems), performances in guilty.items()
-        for problem in problems.splitlines()
-    ]
+    guilty = _guilty(mock)
     unplayed = [script for script in mock.scripts if _never_played(script, mock)]
-    headlines += [_missed(script, mock) for script in unplayed]
+    headlines = _headlines(mock, guilty, unplayed)
     if not headlines:
         return ""
     lines = [f"{name(mock)} did not get what its script expects:", *(f"  {line}" for line in headlines[:10])]
@@ -58,6 +48,36 @@ def complaint(mock: MockServer) -> str:
     return "\n".join(
         [*lines, "", *_details(mock, [performances[0] for performances in guilty.values()], unplayed)]
     )
+
+
+def headline(mock: MockServer) -> str:
+    """What is not as the script says, in one line; nothing if all is well."""
+    unplayed = [script for script in mock.scripts if _never_played(script, mock)]
+    first, *others = _headlines(mock, _guilty(mock), unplayed) or [""]
+    return f"{first} (and {len(others)} more)" if others else first
+
+
+Guilty: TypeAlias = "dict[tuple[str, str], list[Performance]]"
+
+
+def _guilty(mock: MockServer) -> Guilty:
+    """Conversations that went wrong, by their scripts and by what went wrong: that is told once."""
+    guilty: Guilty = {}
+    for performance in mock.conversations:
+        if performance not in mock.forgiven and (found := list(_problems(performance))):
+            guilty.setdefault((performance.script.title, "\n".join(found)), []).append(performance)
+    return guilty
+
+
+def _headlines(mock: MockServer, guilty: Guilty, unplayed: Sequence[Script]) -> list[str]:
+    return [
+        *(
+            f"{_who_all(performances, mock)}: {problem}"
+            for (_, problems), performances in guilty.items()
+            for problem in problems.splitlines()
+        ),
+        *(_missed(script, mock) for script in unplayed),
+    ]
 
 
 def status(mock: MockServer) -> str:
@@ -95,7 +115,10 @@ def _details(mock: MockServer, played: Sequence[Performance], unplayed: Sequence
 
 def _problems(performance: Performance) -> Iterator[str]:
     for trouble in performance.troubles:
-        yield f"step {trouble.step.number} raised {type(trouble.error).__name__}: {trouble.error}"
+        name, message, _ = describe_error(trouble.error)
+        yield f"step {trouble.step.number} raised {name.rpartition('.')[2]}: {message.partition(chr(10))[0]}".rstrip(
+            ": "
+        )
     for unexpected in performance.unexpected[:3]:
         yield _unexpected(performance, unexpected)
     if len(performance.unexpected) > 3:
@@ -305,13 +328,20 @@ def _since(time: float, mock: MockServer) -> float:
 
 def _instead(performance: Performance, mock: MockServer) -> Iterator[str]:
     for trouble in performance.troubles[:1]:
-        from ..transcript import describe_error
-
         yield f"  step {trouble.step.number} ({trouble.step.place}) raised:"
-        text = describe_error(trouble.error)[2]
-        yield from (f"    {line}" for line in text.rstrip().splitlines()[-12:])
+        yield from (f"    {line}" for line in _traceback(trouble.error)[-20:])
     for unexpected in performance.unexpected[:2]:
         yield from _came_instead(performance, unexpected, mock)
+
+
+def _traceback(error: Exception) -> list[str]:
+    """The traceback from where the test's own code begins."""
+    import traceback
+
+    place = error.__traceback__
+    while place is not None and place.tb_frame.f_code.co_filename.startswith(OURS):
+        place = place.tb_next
+    return "".join(traceback.format_exception(type(error), error, place)).rstrip().splitlines()
 
 
 def _came_instead(performance: Performance, unexpected: Unexpected, mock: MockServer) -> Iterator[str]:
@@ -386,9 +416,9 @@ def nearest(
 ) -> str:
     """What to say of a request that was not received, or not as often as it should be."""
     where = "" if connection is None else f" on connection {connection}"
-    wanted = "" if times is None else f"{times} times, and it came {len(found)} times"
+    times_and_not = f"was received {_often(len(found))} and not {times}" if found else "was not received"
     requests = [r for r in mock.requests if connection in (None, r.connection)]
-    lines = [f"{name(mock)} should have received {shown(expected)}{where}{f' {wanted}' if wanted else ''}"]
+    lines = [f"{shown(expected)} {times_and_not}{where} by {name(mock)}"]
     if not requests:
         return f"{lines[0]}; it has received nothing" + (
             "" if mock.conversations else ", for nobody has connected"
@@ -404,6 +434,10 @@ def nearest(
     if len(requests) > 20:
         lines.append(f"  ... and {len(requests) - 20} more")
     return "\n".join(lines)
+
+
+def _often(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _likeness(expected: Expected, received: bytes) -> float:

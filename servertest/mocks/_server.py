@@ -27,7 +27,7 @@ from ._datagram_actor import DatagramActor
 from ._errors import MockFailed
 from ._matching import shown
 from ._performance import Performance, Scenarios
-from ._report import complaint, nearest, status
+from ._report import complaint, headline, nearest, status
 from ._script import Script
 from ._stream_actor import StreamActor
 
@@ -377,7 +377,7 @@ class MockServer(Script):
         """
         __tracebackhide__ = True
         if text := self.problems:
-            raise MockFailed(text)
+            raise MockFailed(text, headline(self))
 
     def _let_in(self) -> None:
         """Clients that have connected are heard, even if that was a moment ago."""

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ("Step",)
 
-_OURS = str(Path(__file__).parent.parent)
+#: The path at which all files of this library begin.
+OURS = str(Path(__file__).parent.parent)
 
 #: As many times as it comes.
 ANY = sys.maxsize
@@ -280,7 +281,7 @@ def check_act(act: Act, setting: Setting) -> None:
 def calling_place() -> str:
     """The file and line outside of this library that has called."""
     frame = sys._getframe(1)  # noqa: SLF001 - traceback.extract_stack() reads every source file on the way
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OURS):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(OURS):
         frame = frame.f_back
     path = Path(frame.f_code.co_filename)
     try:

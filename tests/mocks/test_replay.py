@@ -337,7 +337,11 @@ def test_a_block_that_fails_writes_nothing(store: Any, tmp_path: Path) -> None:
     ("text", "options", "match"),
     [
         ("", {}, "no conversation"),
-        ('> "a"\npeer 2\n> "b"\n', {}, r":2: here are datagrams, and a connection in line 1: .* make two files"),
+        (
+            '> "a"\npeer 2\n> "b"\n',
+            {},
+            r":2: here are datagrams, and a connection in line 1: .* make two files",
+        ),
         ('> "a"\n', {"match": "roughly"}, "match"),
         ('> "a"\n', {"timing": "slow"}, "timing"),
         ('> "a"\n', {"timing": -1}, "timing"),

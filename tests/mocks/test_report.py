@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 import re
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from servertest._support import DeadlineExceeded
 from servertest.faults import ResetPeer
-from servertest.mocks import MockFailed, MockServer
+from servertest.mocks import MockFailed, MockServer, Request
 from servertest.transcript import Delimited
 
 
@@ -205,6 +206,71 @@ def test_it_says(write: Any, said: tuple[bytes, ...], options: dict[str, Any], l
     assert "what passed:" in text
     assert text.count("what passed:") == 1
     assert "test_report.py:" in text or not options or "nothing" in text
+
+
+def careless(request: Request) -> bytes:
+    raise KeyError("no such thing:\nneither here nor there")
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def unspeakable(message: bytes) -> bool:
+    raise Unspeakable
+
+
+def test_a_function_that_raises_is_shown_from_where_the_tests_own_code_begins() -> None:
+    text = complaint(lambda m: m.expect(b"A").reply(careless), b"A")
+    assert "connection 1: step 1 raised KeyError: 'no such thing:\\nneither here nor there'\n" in text
+    _, _, raised = text.partition("raised:\n")
+    assert raised.splitlines()[0] == "    Traceback (most recent call last):"
+    assert re.match(r'      File ".*test_report\.py", line \d+, in careless', raised.splitlines()[1])
+    assert "_acts.py" not in text
+
+    text = complaint(lambda m: m.expect(unspeakable), b"A\n", framing=Delimited())
+    assert "step 1 raised Unspeakable: (its message cannot be shown" in text
+
+
+def test_a_message_of_several_lines_is_one_problem() -> None:
+    def judge(message: bytes) -> bool:
+        raise ValueError("one\ntwo")
+
+    text = complaint(lambda m: m.expect(judge), b"A\n", framing=Delimited())
+    assert text.splitlines()[1:3] == ["  connection 1: step 1 raised ValueError: one", ""]
+    assert "    ValueError: one\n    two\n" in text
+
+
+@pytest.mark.parametrize(
+    ("write", "clients", "says"),
+    [
+        (lambda m: m.expect(b"A"), 1, 'connection 1: "B" came, and step 1 expects "A"'),
+        (
+            lambda m: m.expect(b"B") and m.on(3).banner(b"x"),
+            1,
+            "no connection came that plays the script for connection 3; there were 1",
+        ),
+        (
+            lambda m: m.on(1).expect(b"A") and m.on(2).expect(b"C"),
+            2,
+            'connection 1: "B" came, and step 1 expects "A" (and 1 more)',
+        ),
+    ],
+)
+def test_the_headline_says_what_is_wrong_in_one_line(write: Any, clients: int, says: str) -> None:
+    mock = MockServer()
+    write(mock)
+    for _ in range(clients):
+        with mock.connect() as client:
+            client.send_all(b"B")
+            client.half_close()
+            client.read_eof()
+    with pytest.raises(MockFailed) as caught:
+        mock.stop()
+    assert caught.value.servertest_headline == says
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.servertest_headline) == (str(caught.value), says)
 
 
 def test_many_different_ones() -> None:

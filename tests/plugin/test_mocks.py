@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,6 +88,49 @@ def test_it(mock_server):
         ["*servertest mock server*", '*connection 1: "B" came, and step 1 expects "A"*']
     )
     result.stdout.no_fnmatch_line("*servertest transcript of*")
+
+
+@pytest.mark.parametrize("ci", ["", "1"])
+def test_the_summary_says_what_is_wrong_in_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, ci: str
+) -> None:
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.setenv("COLUMNS", "200")
+    result = run(
+        """
+def test_owes(mock_server):
+    mock_server.expect(b"A").reply(b"a")
+    with mock_server.connect() as client:
+        client.send_all(b"B")
+        client.read_eof()
+
+def test_asserts(mock_server):
+    mock_server.otherwise()
+    with mock_server.connect() as client:
+        client.send_all(b"B")
+    mock_server.wait_for(b"B")
+    mock_server.assert_received(b"A", timeout=0)
+
+def test_in_a_block():
+    with MockServer() as mock:
+        mock.expect(b"A")
+""".replace("def test_owes", "from servertest.mocks import MockServer\n\ndef test_owes")
+    )
+    result.assert_outcomes(passed=1, failed=2, errors=1)
+    lines = result.outlines
+    summary = sorted(lines[next(i for i, line in enumerate(lines) if "short test summary" in line) + 1 : -1])
+    assert [line.partition(" - ")[2] for line in summary] == [
+        'Failed: connection 1: "B" came, and step 1 expects "A"',
+        summary[1].partition(" - ")[2],
+        "servertest.mocks.MockFailed: nobody has connected",
+    ]
+    assert re.search(
+        r' - servertest\.Mismatch: "A" was not received by the mock server on [\d.:]+ \(ThreadingTCPServer\)$',
+        summary[1],
+    )
+    # What they say in full stands above, once.
+    for words in ('✗  1  expect "A"', "what comes nearest:"):
+        assert sum(words in line for line in lines) == 1
 
 
 def test_seeds_are_the_tests_own(run: Run) -> None:
