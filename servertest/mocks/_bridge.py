@@ -1,7 +1,8 @@
-"""A connection that is passed on to a server, where no script is there to play for it."""
+"""Connections, and peers of datagrams, that are passed on to a server, where no script is there to play for them."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,11 @@ from ._stream_actor import StreamActor
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ..clients import DatagramClient
+
 __all__ = ()
+
+_LARGEST = 65_536
 
 
 class Bank:
@@ -68,6 +73,43 @@ class Bank:
 
     def _hand(self, what: bytes | Ending) -> None:
         self.other.say(what)
+
+
+class Ferry:
+    """Hands the datagrams of one peer to a server, and what it answers back; stands where else a performance does.
+
+    Args:
+        far: The client that the server knows this peer as.
+    """
+
+    due: float | None = None
+
+    def __init__(self, far: DatagramClient) -> None:
+        self.far = far.socket
+        self._client = far
+
+    def open(self, now: float) -> None:
+        """Nothing is said of its own accord."""
+
+    def receive(self, data: bytes, now: float) -> None:
+        """A datagram has come from the peer."""
+        with contextlib.suppress(OSError):  # it is lost, as datagrams may be
+            self.far.send(data)
+
+    def refresh(self, now: float) -> None:
+        """What there is to be said is taken anyway."""
+
+    def take(self, now: float) -> Sequence[bytes]:
+        """What the server has answered."""
+        answers = []
+        with contextlib.suppress(OSError):  # nothing more, or nobody is there
+            while True:
+                answers.append(self.far.recv(_LARGEST))
+        return answers
+
+    def close(self) -> None:
+        """End it."""
+        self._client.close()
 
 
 def bridge(near: Any, far: Any, progressed: Callable[[], object]) -> tuple[StreamActor, Callable[[], None]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..servers._loop import Waker
 from ._acts import Ending
+from ._bridge import Ferry
 
 if TYPE_CHECKING:
     from ._performance import Performance
@@ -27,11 +28,14 @@ class DatagramActor:
         progressed: Called after anything has happened.
     """
 
-    def __init__(self, begin: Callable[[Any, Any], Performance], progressed: Callable[[], object]) -> None:
+    def __init__(
+        self, begin: Callable[[Any, Any], Performance | Ferry], progressed: Callable[[], object]
+    ) -> None:
         self.settled = False
         self._begin = begin
         self._progressed = progressed
-        self._performances: dict[Any, Performance] = {}
+        self._performances: dict[Any, Performance | Ferry] = {}
+        self._ferries: list[Ferry] = []
         self._waker = Waker()
         self._stopping = False
         self._sock: Any = None
@@ -68,16 +72,19 @@ class DatagramActor:
     def close(self) -> None:
         """Give back what it holds, once the server has ended."""
         self._waker.close()
+        for ferry in self._ferries:
+            ferry.close()
 
     def _await(self) -> None:
         dues = [due for performance in self._performances.values() if (due := performance.due) is not None]
         seconds = max(0.0, min(dues) - monotonic()) if dues else None
+        sources = [self._waker.fileno(), self._sock, *(ferry.far for ferry in self._ferries)]
         if not hasattr(select, "poll"):
-            select.select([self._waker.fileno(), self._sock], [], [], seconds)
+            select.select(sources, [], [], seconds)
             return
         poll = select.poll()
-        poll.register(self._waker.fileno(), select.POLLIN)
-        poll.register(self._sock.fileno(), select.POLLIN)
+        for source in sources:
+            poll.register(source, select.POLLIN)
         poll.poll(None if seconds is None else math.ceil(seconds * 1000))
 
     def _take(self) -> None:
@@ -90,16 +97,22 @@ class DatagramActor:
                 continue  # an answer found nobody (ICMP), which is the client's affair
             performance = self._performances.get(address)
             if performance is None:
-                performance = self._performances[address] = self._begin(address, self._sock)
-                performance.open(monotonic())
+                performance = self._enter(address)
             performance.receive(data, monotonic())
             self._give_to(address, performance)
+
+    def _enter(self, address: Any) -> Performance | Ferry:
+        performance = self._performances[address] = self._begin(address, self._sock)
+        if isinstance(performance, Ferry):
+            self._ferries.append(performance)
+        performance.open(monotonic())
+        return performance
 
     def _give(self) -> None:
         for address, performance in self._performances.items():
             self._give_to(address, performance)
 
-    def _give_to(self, address: Any, performance: Performance) -> None:
+    def _give_to(self, address: Any, performance: Performance | Ferry) -> None:
         for what in performance.take(monotonic()):
             # A peer without a name cannot be answered.
             if not isinstance(what, Ending) and address:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 
 from .._support import UsageError, family_of, format_address
+from ..clients import connect
 from ..transcript import Close, Event, Note, dump_wire, load_exchanges
 from ._record import Recording, record, without_addresses, write_whole
 from ._replay import Matching, Timing, replay
@@ -20,6 +21,7 @@ from ._server import MockServer
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ..clients import DatagramClient
     from ..proxy import Link
     from ..transcript import Framing
 
@@ -93,7 +95,7 @@ def _server(upstream: Any, path: Path) -> Any:
 
 
 class Extending:
-    """Replays the connections that a file has, and records those that it does not have.
+    """Replays the connections that a file has, and records those that it does not have; of datagrams, the peers.
 
     Attributes:
         mock: What replays.
@@ -118,10 +120,6 @@ class Extending:
                 "record: the mode 'new' is about connections, one after the other: it goes with match='strict', without repeat"
             )
         conversations = load_exchanges(file, side="server")
-        if any(conversation.transport == "datagram" for conversation in conversations):
-            raise UsageError(
-                "record: the mode 'new' is about connections, and datagrams have none; take 'all' to record anew"
-            )
         self.file = file
         self._known = len(conversations)
         self._highest = max((conversation.number for conversation in conversations), default=0)
@@ -156,16 +154,22 @@ class Extending:
         """A client that is connected to it, as of `Running.connect`."""
         return self.mock.connect(**options)
 
-    def _reach(self) -> socket.socket:
-        """A connection to the real server, for one that the file does not have."""
+    def _reach(self) -> socket.socket | DatagramClient:
+        """A way to the real server, for a connection or a peer that the file does not have."""
         from ..proxy import link
 
+        transport = self.mock.setting.transport
         with self.mock.setting.lock:
             if self._link is None:
                 self._link = link(
-                    _server(self._upstream, self.file), upstream_tls=self._upstream_tls, transcript=False
+                    _server(self._upstream, self.file),
+                    upstream_tls=self._upstream_tls,
+                    transport=transport,
+                    transcript=False,
                 )
         address: Any = self._link.address
+        if transport == "datagram":
+            return connect(address, transport=transport)
         sock = socket.socket(family_of(address))
         sock.settimeout(5)
         try:

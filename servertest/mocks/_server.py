@@ -22,7 +22,7 @@ from ..faults import History, Trace, plan
 from ..launch import FunctionTarget, HandlerTarget, Kind, launch
 from ..transcript import Transcript, matches
 from ..wire import observed_number
-from ._bridge import bridge
+from ._bridge import Ferry, bridge
 from ._datagram_actor import DatagramActor
 from ._errors import MockFailed
 from ._matching import shown
@@ -110,7 +110,7 @@ class MockServer(Script):
         #: What faults have decided, on whatever connection.
         self.trace = Trace()
         datagram = chosen.transport == "datagram"
-        #: Reaches the server that plays for connections which have no script.
+        #: Reaches the server that plays for connections which have no script: a connected socket, or a client for datagrams.
         self.beyond: Callable[[], Any] | None = None
         self._datagrams = DatagramActor(self._begin_peer, self._progressed) if datagram else None
         try:
@@ -434,8 +434,11 @@ class MockServer(Script):
             actor.stop()
         play()
 
-    def _begin_peer(self, address: Any, sock: Any) -> Performance:
-        return self._begin(observed_number(sock, address) or len(self._performances) + 1)
+    def _begin_peer(self, address: Any, sock: Any) -> Performance | Ferry:
+        number = observed_number(sock, address) or len(self._performances) + 1
+        if self.beyond is not None and self._script_for(number) is self:
+            return Ferry(self.beyond())
+        return self._begin(number)
 
     def _begin(self, number: int) -> Performance:
         def heard(request: Request) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from servertest import launch
-from servertest._support import UsageError
+from servertest._support import DeadlineExceeded, UsageError, refused_address
 from servertest.mocks import (
     Extending,
     MockFailed,
@@ -318,9 +319,51 @@ def test_new_is_about_connections(tmp_path: Path) -> None:
     file.write_text('> "x"\n')
     with pytest.raises(UsageError, match="strict"):
         recorded(file, ("127.0.0.1", 1), mode="new", match="requests")
+
+
+@pytest.mark.parametrize("kind", ["UDPServer", "UnixDatagramServer"])
+def test_new_peers_of_datagrams(kind: str, tmp_path: Path) -> None:
+    file = tmp_path / "new.wire"
+
+    def ask_each(server: Any, *words: bytes) -> None:
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(server.connect()) for _ in words]
+            for client, word in zip(clients, words, strict=True):
+                client.send(word)
+                assert client.receive() == word
+                client.send(b"more")
+                assert client.receive() == b"more"
+
+    with launch(Echo, kind) as echo:
+        with recorded(file, echo, times=False) as server:
+            ask_each(server, b"one")
+        before = file.read_text()
+        for _ in range(2):
+            # The second time nothing is new, and nobody is asked.
+            with recorded(file, lambda: echo, mode="new", times=False) as server:
+                assert isinstance(server, Extending)
+                ask_each(server, b"one", b"two", b"three")
+            assert echo.transcript is not None
+            assert sum(one.upstream == b"twomore" for one in echo.transcript.connections) == 1
+    text = file.read_text()
+    assert text.startswith(before.rstrip("\n"))
+    assert [(one.transport, one.number, one.exchanges[0].sent) for one in load_exchanges(file)] == [
+        ("datagram", 1, b"one"),
+        ("datagram", 2, b"two"),
+        ("datagram", 3, b"three"),
+    ]
+
+
+def test_a_server_of_datagrams_that_is_not_there_is_silent(tmp_path: Path) -> None:
+    file = tmp_path / "x.wire"
     file.write_text('peer\n> "x"\n')
-    with pytest.raises(UsageError, match="datagrams have none"):
-        recorded(file, ("127.0.0.1", 1), mode="new")
+    with refused_address("datagram") as nowhere, recorded(file, nowhere, mode="new") as server:
+        with server.connect() as known, server.connect() as new:
+            known.send(b"x")
+            server.mock.wait_for(b"x")  # type: ignore[union-attr]
+            new.send(b"y")
+            with pytest.raises(DeadlineExceeded):
+                new.receive(timeout=0.05)
 
 
 def test_a_block_that_fails_writes_nothing(store: Any, tmp_path: Path) -> None:
