@@ -14,6 +14,7 @@ __all__ = (
     "Address",
     "AddressError",
     "AddressInUse",
+    "Addressed",
     "Deadline",
     "DeadlineExceeded",
     "Family",

@@ -6,14 +6,59 @@ import os
 import socket
 from typing import Any, TypeAlias
 
-from ._errors import AddressError
+from ._errors import AddressError, UsageError
 
-__all__ = ("Address", "family_of", "format_address", "parse_address")
+__all__ = ("Address", "Addressed", "family_of", "format_address", "parse_address")
 
 Address: TypeAlias = tuple[Any, ...] | str | bytes
 """``(host, port, ...)``, a Unix path, or an abstract Unix name, which begins with a NUL."""
 
 _UNNAMED = "(unnamed)"
+
+
+class Addressed:
+    """What can be reached at one address: its parts, by name."""
+
+    @property
+    def address(self) -> Address:
+        """Where it is: a pair, a path, or an abstract name."""
+        raise NotImplementedError
+
+    @property
+    def host(self) -> str:
+        """The host of its address.
+
+        Raises:
+            UsageError: It has none: it is a Unix socket.
+        """
+        return str(self._pair("host")[0])
+
+    @property
+    def port(self) -> int:
+        """The port of its address.
+
+        Raises:
+            UsageError: It has none: it is a Unix socket.
+        """
+        return int(self._pair("port")[1])
+
+    @property
+    def path(self) -> str:
+        """The path of its Unix socket.
+
+        Raises:
+            UsageError: It has none: it is not a Unix socket, or an abstract one.
+        """
+        address = self.address
+        if isinstance(address, tuple) or os.fsencode(address)[:1] == b"\0":
+            raise UsageError(f"{self} has no path; its address is {format_address(address)}")
+        return os.fsdecode(address)
+
+    def _pair(self, what: str) -> tuple[Any, ...]:
+        address = self.address
+        if not isinstance(address, tuple):
+            raise UsageError(f"{self} has no {what}; its address is {format_address(address)}")
+        return address
 
 
 def format_address(address: object) -> str:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from .._support import (
     DEFAULT_TIMEOUT,
     STOP_TIMEOUT,
+    Addressed,
     AddressInUse,
     Deadline,
     DeadlineExceeded,
@@ -89,7 +90,7 @@ class Setup:
     refuses: bool = False
 
 
-class Running:
+class Running(Addressed):
     """A server under test, from `launch` to `stop`. As a context manager it is stopped at the end of the block.
 
     Attributes:
@@ -144,42 +145,6 @@ class Running:
         if self._address is None:
             raise UsageError("the server was not started")
         return self._address
-
-    @property
-    def host(self) -> str:
-        """The host of its address.
-
-        Raises:
-            UsageError: It has none: it is a Unix socket.
-        """
-        return str(self._inet("host")[0])
-
-    @property
-    def port(self) -> int:
-        """The port of its address.
-
-        Raises:
-            UsageError: It has none: it is a Unix socket.
-        """
-        return int(self._inet("port")[1])
-
-    @property
-    def path(self) -> str:
-        """The path of its Unix socket.
-
-        Raises:
-            UsageError: It has none: it is not a Unix socket, or an abstract one.
-        """
-        address = self.address
-        if isinstance(address, tuple) or os.fsencode(address)[:1] == b"\0":
-            raise UsageError(f"{self} has no path; its address is {format_address(address)}")
-        return os.fsdecode(address)
-
-    def _inet(self, what: str) -> tuple[Any, ...]:
-        address = self.address
-        if not isinstance(address, tuple):
-            raise UsageError(f"{self} has no {what}; its address is {format_address(address)}")
-        return address
 
     @property
     def server(self) -> Any:

@@ -17,22 +17,15 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from .._support import STOP_TIMEOUT, Deadline, StillRunning, UsageError
-from ..faults import plan as to_plan
 from ..servers._loop import Waker
-from ._relay_connection import RelayedConnection
-from ._relay_datagrams import DatagramEnd, RelayedPeer
-from ._relay_leg import Leg, make_prompt
 from ._relay_poller import new_poller
 
 if TYPE_CHECKING:
-    import socket
-
-    from ..faults import Decision, Faults, Plan
-    from ..transcript import Recorder
+    from ..faults import Plan
     from ._relay_passage import Passage
     from ._relay_poller import Watched
 
-__all__ = ("Relay", "untold")
+__all__ = ("Relay",)
 
 _Result = TypeVar("_Result")
 
@@ -119,102 +112,6 @@ class Relay:
     def running(self) -> bool:
         """Whether it was not stopped."""
         return not self._stopping
-
-    def join(
-        self,
-        near: socket.socket,
-        far: socket.socket,
-        faults: Faults = None,
-        *,
-        seed: int | str = 0,
-        connection: int = 1,
-        transcript: Recorder | None = None,
-        upstream_transcript: Recorder | None = None,
-        trace: Callable[[Decision], None] | None = None,
-        on_end: Callable[[RelayedConnection], object] | None = None,
-    ) -> RelayedConnection:
-        """Relay between two connected stream sockets, until both directions have ended. May be called from any thread.
-
-        Args:
-            near: Towards the client. The relay owns both sockets from now on.
-            far: Towards the server.
-            faults: What goes wrong in between.
-            seed: Where the faults' random numbers come from.
-            connection: The number of the connection, from 1.
-            transcript: Where to write down what passes between the client and here.
-            upstream_transcript: Likewise between here and the server.
-            trace: Is told each decision of a fault, in the relay's thread.
-            on_end: Is called with the connection when it has ended, in the relay's thread.
-
-        Raises:
-            UsageError: A fault is not for streams, or the relay was stopped.
-        """
-        plan = to_plan(faults)
-        plan.check("stream")
-
-        def begin() -> RelayedConnection:
-            make_prompt(near)
-            make_prompt(far)
-            made = RelayedConnection(
-                self,
-                Leg(near, "client", transcript, _enter(transcript, near)),
-                Leg(far, "server", upstream_transcript, _enter(upstream_transcript, far, ours="client")),
-                seed=seed,
-                number=connection,
-                tell=untold if trace is None else trace,
-                on_end=on_end,
-            )
-            self.carry(made, {"": plan})
-            return made
-
-        return self.call(begin)
-
-    def join_datagrams(
-        self,
-        near: socket.socket,
-        far: socket.socket,
-        faults: Faults = None,
-        *,
-        seed: int | str = 0,
-        connection: int = 1,
-        transcript: Recorder | None = None,
-        upstream_transcript: Recorder | None = None,
-        trace: Callable[[Decision], None] | None = None,
-        on_end: Callable[[RelayedPeer], object] | None = None,
-    ) -> RelayedPeer:
-        """Relay between two connected datagram sockets, until `RelayedPeer.close`. May be called from any thread.
-
-        Args:
-            near: Towards the client. The relay owns both sockets from now on.
-            far: Towards the server.
-            faults: What goes wrong in between.
-            seed: Where the faults' random numbers come from.
-            connection: The number of the peer, from 1.
-            transcript: Where to write down what passes between the client and here.
-            upstream_transcript: Likewise between here and the server.
-            trace: Is told each decision of a fault, in the relay's thread.
-            on_end: Is called with the peer when it has ended, in the relay's thread.
-
-        Raises:
-            UsageError: A fault is not for datagrams, or the relay was stopped.
-        """
-        plan = to_plan(faults)
-        plan.check("datagram")
-
-        def begin() -> RelayedPeer:
-            made = RelayedPeer(
-                self,
-                DatagramEnd(near, transcript, near.getpeername()),
-                DatagramEnd(far, upstream_transcript, far.getsockname()),
-                seed=seed,
-                number=connection,
-                tell=untold if trace is None else trace,
-                on_end=on_end,
-            )
-            self.carry(made, {"": plan})
-            return made
-
-        return self.call(begin)
 
     def call(self, function: Callable[[], _Result], *, timeout: float = STOP_TIMEOUT) -> _Result:
         """Call something in the relay's thread, and wait for its result; what it raises is raised here.
@@ -325,7 +222,7 @@ class Relay:
         for fd, watched in connection.watched:
             self.watch(fd, watched)
 
-    def carry(self, connection: RelayedConnection | RelayedPeer, plans: Mapping[str, Plan]) -> None:
+    def carry(self, connection: Passage, plans: Mapping[str, Plan]) -> None:
         """Carry this from now on, through these faults. What a trigger raises ends it, and is raised."""
         self.add(connection)
         try:
@@ -439,18 +336,3 @@ class _Call:
         if error is not None:
             raise error
         return self._result
-
-
-def untold(decision: Decision) -> None:
-    """Decisions that nobody wants to know."""
-
-
-def _enter(recorder: Recorder | None, sock: socket.socket, *, ours: str = "server") -> int:
-    """Write down that there is a connection."""
-    if recorder is None:
-        return 0
-    try:
-        here, there = sock.getsockname(), sock.getpeername()
-    except OSError:
-        here = there = None  # cut off already
-    return recorder.connect(here, there) if ours == "client" else recorder.connect(there, here)

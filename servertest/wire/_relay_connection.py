@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ._relay_flow import Flow
-from ._relay_passage import End, Passage, Tell
+from ._relay_passage import End, Passage
 
 if TYPE_CHECKING:
     from ..faults import Plan
-    from ._relay import Relay
     from ._relay_leg import Leg
     from ._relay_poller import Watched
 
@@ -19,41 +18,17 @@ __all__ = ("RelayedConnection",)
 
 
 class RelayedConnection(Passage):
-    """Two stream sockets, and the two directions between them. Made by `Relay.join`.
+    """Two stream sockets, and the two directions between them."""
 
-    Attributes:
-        client: The leg towards the client.
-        server: The leg towards the server.
-        upstream: From client to server.
-        downstream: From server to client.
-    """
-
-    __slots__ = ("client", "downstream", "server", "upstream")
+    __slots__ = ()
 
     transport: ClassVar = "stream"
+    way: ClassVar = Flow
 
-    def __init__(
-        self,
-        relay: Relay,
-        client: Leg,
-        server: Leg,
-        *,
-        seed: int | str,
-        number: int,
-        tell: Tell,
-        on_end: Callable[[Any], object] | None,
-        opened: float | None = None,
-    ) -> None:
-        super().__init__(relay, seed=seed, number=number, tell=tell, on_end=on_end, opened=opened)
-        self.client = client
-        self.server = server
-        self.upstream = Flow(self, "upstream", client, server)
-        self.downstream = Flow(self, "downstream", server, client)
-
-    @property
-    def directions(self) -> tuple[Flow, Flow]:
-        """Both directions."""
-        return self.upstream, self.downstream
+    client: Leg
+    server: Leg
+    upstream: Flow
+    downstream: Flow
 
     @property
     def watched(self) -> list[tuple[int, Watched]]:

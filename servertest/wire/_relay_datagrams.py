@@ -5,20 +5,19 @@ from __future__ import annotations
 import errno
 import socket
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .._support import format_address
 from ._line import Ended, Line
-from ._relay_passage import End, Passage, Tell
+from ._relay_passage import End, Passage
 from ._relay_poller import ENDED, READABLE, WRITABLE
 
 if TYPE_CHECKING:
     from ..faults import Plan
     from ..transcript import Direction, Recorder
     from ._line import StageMaker
-    from ._relay import Relay
     from ._relay_poller import Watched
 
 __all__ = ("DatagramEnd", "DatagramFlow", "RelayedPeer")
@@ -267,40 +266,17 @@ class DatagramFlow:
 
 
 class RelayedPeer(Passage):
-    """Two ends of datagrams, and the two directions between them. Made by `Relay.join_datagrams`.
+    """Two ends of datagrams, and the two directions between them."""
 
-    Attributes:
-        client: The end towards the client.
-        server: The end towards the server.
-        upstream: From client to server.
-        downstream: From server to client.
-    """
-
-    __slots__ = ("client", "downstream", "server", "upstream")
+    __slots__ = ()
 
     transport: ClassVar = "datagram"
+    way: ClassVar = DatagramFlow
 
-    def __init__(
-        self,
-        relay: Relay,
-        client: DatagramEnd,
-        server: DatagramEnd,
-        *,
-        seed: int | str,
-        number: int,
-        tell: Tell,
-        on_end: Callable[[Any], object] | None,
-    ) -> None:
-        super().__init__(relay, seed=seed, number=number, tell=tell, on_end=on_end)
-        self.client = client
-        self.server = server
-        self.upstream = DatagramFlow(self, "upstream", client, server)
-        self.downstream = DatagramFlow(self, "downstream", server, client)
-
-    @property
-    def directions(self) -> tuple[DatagramFlow, DatagramFlow]:
-        """Both directions."""
-        return self.upstream, self.downstream
+    client: DatagramEnd
+    server: DatagramEnd
+    upstream: DatagramFlow
+    downstream: DatagramFlow
 
     @property
     def watched(self) -> list[tuple[int, Watched]]:

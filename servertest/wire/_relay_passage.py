@@ -39,8 +39,22 @@ class Passage:
 
     Its methods are for the relay's thread (see `Relay.call`); what it says may be read from any.
 
+    Args:
+        relay: The relay.
+        client: The end towards the client.
+        server: The end towards the server.
+        seed: Where the faults' random numbers come from.
+        number: Its number, from 1.
+        tell: Is told each decision of a fault.
+        on_end: Is called with it when it has ended; None for nobody.
+        opened: When it was made; now, if not given.
+
     Attributes:
         relay: The relay.
+        client: The end towards the client.
+        server: The end towards the server.
+        upstream: From client to server.
+        downstream: From server to client.
         number: Its number, from 1: part of what faults draw their random numbers from.
         opened: When it was made, on the clock of `time.monotonic`.
         ended: When it ended; None while it lives.
@@ -54,6 +68,8 @@ class Passage:
         "_on_end",
         "_seed",
         "_tell",
+        "client",
+        "downstream",
         "end",
         "ended",
         "error",
@@ -61,13 +77,24 @@ class Passage:
         "on_drained",
         "opened",
         "relay",
+        "server",
+        "upstream",
     )
 
     transport: ClassVar[Transport]
+    way: ClassVar[Callable[..., Any]]
+    """What a direction is: made of this, its name, its source and its sink."""
+
+    client: Any
+    server: Any
+    upstream: Any
+    downstream: Any
 
     def __init__(
         self,
         relay: Relay,
+        client: Any,
+        server: Any,
         *,
         seed: int | str,
         number: int,
@@ -85,18 +112,26 @@ class Passage:
         self._seed = seed
         self._tell = tell
         self._on_end = on_end
+        self.client = client
+        self.server = server
+        self.upstream = self.way(self, "upstream", client, server)
+        self.downstream = self.way(self, "downstream", server, client)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.number}: {self.end or 'open'}>"
 
     @property
-    def directions(self) -> tuple[OneWay, OneWay]:
-        """Both directions."""
-        raise NotImplementedError
+    def directions(self) -> tuple[Any, Any]:
+        """Both ways."""
+        return self.upstream, self.downstream
 
     @property
     def watched(self) -> list[tuple[int, Watched]]:
         """The descriptors that the relay watches for it, and who is to be told."""
+        raise NotImplementedError
+
+    def begin(self, plans: Mapping[str, Plan]) -> None:
+        """Carry from now on, through these faults."""
         raise NotImplementedError
 
     def reset(self) -> None:

@@ -6,12 +6,18 @@ import errno
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from servertest._support import SocketDirectory, bound_socket
+from servertest.faults import Decision, Faults, plan
+from servertest.transcript import Transcript
 from servertest.wire._relay import Relay
 from servertest.wire._relay_connection import RelayedConnection
+from servertest.wire._relay_datagrams import DatagramEnd, RelayedPeer
+from servertest.wire._relay_leg import Leg, make_prompt
+from servertest.wire._relay_passage import Passage
 
 LIMIT = 10.0
 """Seconds that nothing here takes unless it is broken."""
@@ -52,19 +58,86 @@ class Joined:
 
 
 def join(
-    relay: Relay, faults: Any = None, *, near: str = "inet", far: str = "inet", **options: Any
+    relay: Relay,
+    faults: Faults = None,
+    *,
+    near: str = "inet",
+    far: str = "inet",
+    transcript: Transcript | None = None,
+    upstream_transcript: Transcript | None = None,
+    **options: Any,
 ) -> Joined:
     """A relayed connection between two fresh pairs."""
     client, client_end = connected(near)
     server_end, server = connected(far)
     over = threading.Event()
+    number = 0 if transcript is None else transcript.connect(client.getsockname(), client.getpeername())
+    onward = (
+        0
+        if upstream_transcript is None
+        else upstream_transcript.connect(server_end.getsockname(), server_end.getpeername())
+    )
+    for sock in (client_end, server_end):
+        make_prompt(sock)
     try:
-        connection = relay.join(client_end, server_end, faults, on_end=lambda _: over.set(), **options)
+        connection = carried(
+            relay,
+            RelayedConnection,
+            Leg(client_end, "client", transcript, number),
+            Leg(server_end, "server", upstream_transcript, onward),
+            faults,
+            on_end=lambda _: over.set(),
+            **options,
+        )
         return Joined(client, server, connection, over)
     except BaseException:
         client.close()
         server.close()
         raise
+
+
+def join_datagrams(
+    relay: Relay, near: socket.socket, far: socket.socket, faults: Faults = None
+) -> RelayedPeer:
+    """Relay between two connected datagram sockets."""
+    ends = DatagramEnd(near, None, near.getpeername()), DatagramEnd(far, None, far.getsockname())
+    return carried(relay, RelayedPeer, *ends, faults, on_end=None)
+
+
+P = TypeVar("P", bound=Passage)
+
+
+def carried(
+    relay: Relay,
+    kind: type[P],
+    client: Any,
+    server: Any,
+    faults: Faults,
+    *,
+    on_end: Callable[[Any], object] | None,
+    seed: int = 0,
+    connection: int = 1,
+    trace: Callable[[Decision], None] | None = None,
+) -> P:
+    """Something that is carried between two ends."""
+    wanted = plan(faults)
+    wanted.check(kind.transport)
+    tell = (lambda decision: None) if trace is None else trace
+
+    def begin() -> P:
+        made = kind(
+            relay,
+            client,
+            server,
+            seed=seed,
+            number=connection,
+            tell=tell,
+            on_end=on_end,
+        )
+        relay.carry(made, {"": wanted})
+        return made
+
+    return relay.call(begin)
 
 
 def read_all(sock: socket.socket, size: int = -1) -> tuple[bytes, str]:

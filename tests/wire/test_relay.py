@@ -17,7 +17,7 @@ from servertest.transcript import Transcript
 from servertest.wire import _relay
 from servertest.wire._relay import Relay
 from servertest.wire._relay_poller import EpollPoller, SelectPoller
-from tests.wire._relays import LIMIT, cut_off, join, read_all, send_all
+from tests.wire._relays import LIMIT, cut_off, join, join_datagrams, read_all, send_all
 
 BIG = bytes(range(256)) * 20_000
 
@@ -295,7 +295,7 @@ def test_datagrams_keep_their_borders(relay: Relay) -> None:
     far, server = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     for sock in (client, server):
         sock.settimeout(LIMIT)
-    peer = relay.join_datagrams(near, far, Latency(0.01))
+    peer = join_datagrams(relay, near, far, Latency(0.01))
     for data in (b"one", b"", b"x" * 60_000):
         client.send(data)
     assert [server.recv(1 << 17) for _ in range(3)] == [b"one", b"", b"x" * 60_000]
@@ -311,7 +311,7 @@ def test_a_full_datagram_socket_holds_its_source_up_and_nothing_is_lost(relay: R
     far, server = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     for sock in (client, server):
         sock.settimeout(LIMIT)
-    relay.join_datagrams(near, far)
+    join_datagrams(relay, near, far)
     writer = threading.Thread(target=lambda: [client.send(b"%d" % number) for number in range(3000)])
     writer.start()
     assert [server.recv(10) for _ in range(3000)] == [b"%d" % number for number in range(3000)]
