@@ -664,7 +664,7 @@ def swarm(request: pytest.FixtureRequest) -> Iterator[Swarms]:
     """
     from ._pytest._swarm import Swarms
 
-    swarms = Swarms(_seed_of(request.node))
+    swarms = Swarms(_seed_of(request.node), request.config)
     request.node.stash[_swarms_key] = swarms
     yield swarms
     swarms.close()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from ..swarm import Crowd, swarm
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
+    import pytest
+
     from ..swarm import Profiled
 
 __all__ = ("Swarms",)
@@ -24,8 +29,10 @@ class Swarms:
     In a test a crowd stays ten seconds at most, unless ``duration=`` says otherwise; its seed is the test's own.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, config: pytest.Config) -> None:
         self._seed = seed
+        self._config = config
+        self._terminal: TextIO | None = None
         self._crowds: list[Crowd] = []
 
     @property
@@ -39,8 +46,11 @@ class Swarms:
         Args:
             server: A running server, or an address.
             profile: A behaviour, several, the name of a built-in profile, plain data, a file.
-            options: clients, duration, per_second, seed, probe, engine: as for `servertest.swarm.swarm`.
+            options: clients, duration, per_second, seed, probe, engine, progress: as for `servertest.swarm.swarm`;
+                the progress is shown in the terminal, whatever pytest captures.
         """
+        if options.get("progress") is True:
+            options["progress"] = self._open_terminal()
         crowd = swarm(server, profile, most_seconds=_SECONDS, **{"seed": self._seed, **options})
         self._crowds.append(crowd)
         return crowd
@@ -57,3 +67,16 @@ class Swarms:
         """End those that still go on."""
         for crowd in self._crowds:
             crowd.close()
+        if self._terminal is not None:
+            self._terminal.close()
+
+    def _open_terminal(self) -> TextIO | bool:
+        """Where progress is seen though standard error is captured; several processes of xdist have no place to share."""
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            return False
+        if self._terminal is None:
+            capture = self._config.pluginmanager.getplugin("capturemanager")
+            assert capture is not None
+            with capture.global_and_fixture_disabled():
+                self._terminal = os.fdopen(os.dup(2), "w")
+        return self._terminal

@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import signal
 import sys
-from collections.abc import Iterator
+import threading
 from typing import TYPE_CHECKING, Any
 
 from .._support import UsageError, parse_address
+from ._signals import told_to_stop
 from ._status import FINE, FOUND, INTERRUPTED
 from ._table import print_table
 
 if TYPE_CHECKING:
-    from ..swarm import Crowd, Probe, Progress
+    from ..swarm import Crowd, Probe
 
 __all__ = ("add_to",)
 
@@ -65,6 +65,7 @@ def _add_profile(group: Any) -> None:
         "--tls", action="store_true", default=None, help="speak TLS; certificates are not looked at"
     )
     group.add_argument("--transport", choices=("stream", "datagram"), help="TCP and its like, or UDP")
+    group.add_argument("--family", choices=("inet", "inet6"), help="IPv4 or IPv6, for a name that has both")
 
 
 def _add_probe(group: Any) -> None:
@@ -102,29 +103,27 @@ def run(arguments: argparse.Namespace) -> int:
         return _list(as_json=arguments.json)
     if arguments.address is None:
         raise UsageError("say where the server is, as HOST:PORT, a path or @NAME; --list lists the profiles")
+    from ..swarm import require_writable
+
+    for name in arguments.out:
+        require_writable(name)
     crowd = _crowd(arguments)
-    interrupted = False
     with contextlib.closing(crowd):
-        try:
-            with _terminated_like_interrupted():
-                crowd.start()
-                _follow(crowd, quiet=arguments.quiet)
-        except KeyboardInterrupt:
-            if not crowd.over and not crowd.begun:
-                raise
-            interrupted = True
-            crowd.stop()
-    result = crowd.result
+        crowd.start()
+        with told_to_stop() as told:
+            _follow(crowd, told)
+            result = crowd.stop()
+    print(json.dumps(result.as_dict()) if arguments.json else result)
     for name in arguments.out:
         result.write(name)
-    print(json.dumps(result.as_dict()) if arguments.json else result)
-    if interrupted:
+    if told.is_set():
         return INTERRUPTED
     return FINE if all(probe.served for probe in result.probes) else FOUND
 
 
 def _crowd(arguments: argparse.Namespace) -> Crowd:
     from ..swarm import swarm
+    from ..swarm._bar import has_rich
 
     seed = arguments.seed
     return swarm(
@@ -136,10 +135,12 @@ def _crowd(arguments: argparse.Namespace) -> Crowd:
         seed=int(seed) if seed is not None and seed.isascii() and seed.isdigit() else seed,
         tls=arguments.tls,
         transport=arguments.transport,
+        family=arguments.family,
         probe=_probe(arguments),
         engine=arguments.engine,
         options=_options(arguments),
         i_own_this_host=arguments.i_own_this_host,
+        progress=not arguments.quiet and sys.stderr.isatty() and has_rich(),
     )
 
 
@@ -181,73 +182,13 @@ def _bytes(option: str, text: str) -> bytes:
         raise UsageError(rf"{option} is ASCII with escapes such as \r, \n and \x00, not {text!r}") from None
 
 
-@contextlib.contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
 # -- while it goes on
 
 
-def _follow(crowd: Crowd, *, quiet: bool) -> None:
-    bar = None if quiet or not sys.stderr.isatty() else _bar(crowd)
-    if bar is None:
-        for _ in crowd.follow():
-            pass
-        return
-    progress, task = bar
-    with progress:
-        for state in crowd.follow():
-            probe = crowd.last_probe
-            progress.update(
-                task,
-                completed=min(state.seconds, crowd.profile.duration),
-                state=_sentence(state),
-                probe=""
-                if probe is None
-                else f"probe {probe.latency * 1000:.0f} ms"
-                if probe.served
-                else "probe not served",
-            )
-
-
-def _bar(crowd: Crowd) -> Any:
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-    except ImportError:
-        return None
-    progress = Progress(
-        TextColumn("[bold]{task.description}"),
-        BarColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[state]}"),
-        TextColumn("{task.fields[probe]}"),
-        console=Console(file=sys.stderr),
-        transient=True,
-    )
-    name = crowd.profile.name or "swarm"
-    return progress, progress.add_task(name, total=crowd.profile.duration, state="", probe="")
-
-
-def _sentence(state: Progress) -> str:
-    parts = [f"{state.open:,} open"]
-    if state.waiting:
-        parts.append(f"{state.waiting:,} to come")
-    for name, count in (
-        ("cut off", state.cut_off_by_server),
-        ("refused", state.counts.get("refused", 0)),
-        ("timed out", state.counts.get("timed_out", 0)),
-        ("failed", state.counts.get("failed", 0)),
-        ("finished", state.counts.get("finished", 0)),
-    ):
-        if count:
-            parts.append(f"{count:,} {name}")
-    return ", ".join(parts)
+def _follow(crowd: Crowd, told: threading.Event) -> None:
+    for _ in crowd.follow():
+        if told.is_set():
+            return
 
 
 # -- what there is
@@ -275,7 +216,7 @@ def _list(*, as_json: bool) -> int:
             (
                 name,
                 ", ".join(each.name for each in kind.parameters()),
-                kind.description().partition(":")[0].partition(". ")[0],
+                kind.description().partition(":")[0].partition(". ")[0].rstrip("."),
             )
             for name, kind in sorted(behaviours.items())
         ],

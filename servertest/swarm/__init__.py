@@ -10,7 +10,9 @@ from ._ledger import *
 from ._local import *
 from ._probe import *
 from ._profile import *
+from ._progress import *
 from ._result import *
+from ._sending import *
 
 __all__ = (
     "BINS",
@@ -19,6 +21,7 @@ __all__ = (
     "TIMES",
     "Crowd",
     "EngineName",
+    "IpFamily",
     "Ledger",
     "LocalRunner",
     "Moment",
@@ -33,6 +36,7 @@ __all__ = (
     "SwarmFailed",
     "package_root",
     "profile",
+    "require_writable",
     "result_of",
     "swarm",
 )

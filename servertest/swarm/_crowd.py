@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from .._support import DeadlineExceeded, UsageError, format_address
-from ._job import Job
-from ._limits import SPARE, raise_descriptor_limit
-from ._local import LocalRunner, SwarmFailed
+from ._local import SwarmFailed
 from ._probe import Probe, Probed, Prober
-from ._profile import profile as to_profile
+from ._progress import Progress
 from ._result import Result, result_of
 
 if TYPE_CHECKING:
-    from .._support import Address, Transport
-    from ._profile import Profile, Profiled
+    from ._bar import Bar
+    from ._job import Job
 
-__all__ = ("Crowd", "EngineName", "Progress", "swarm")
+__all__ = ("Crowd",)
 
 #: A failing test shows its own line, not ours.
 __tracebackhide__ = True
 
-EngineName: TypeAlias = Literal["local", "execnet", "locust"]
-"""What plays the clients: a child process; gateways of execnet; Locust."""
-
 _GRACE = 15.0
 """Seconds beyond its time that an engine may take to begin and to tell its results."""
-
-_REACHABLE = {"::": "::1", "0.0.0.0": "127.0.0.1"}  # noqa: S104 - looked up, not bound
 
 
 class Runner(Protocol):
@@ -49,30 +41,6 @@ class Runner(Protocol):
 
     def close(self) -> None:
         """Give everything back."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How a swarm stands.
-
-    Attributes:
-        seconds: Since it began.
-        waiting: Clients that have not begun.
-        open: Connections that are there, or under way.
-        connections: Connections that were begun so far.
-        counts: How those ended that have.
-    """
-
-    seconds: float = 0.0
-    waiting: int = 0
-    open: int = 0
-    connections: int = 0
-    counts: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def cut_off_by_server(self) -> int:
-        """Connections that the server has cut off so far."""
-        return self.counts.get("closed", 0) + self.counts.get("reset", 0)
 
 
 class Crowd:
@@ -93,6 +61,7 @@ class Crowd:
         probe: Probe | None,
         notes: tuple[str, ...] = (),
         expect_rude: Callable[[Iterator[Any]], object] | None = None,
+        make_bar: Callable[[], Bar] | None = None,
     ) -> None:
         self.profile = job.profile
         self.address = job.address
@@ -102,6 +71,8 @@ class Crowd:
         self._probe = probe
         self._notes = list(notes)
         self._expect_rude = expect_rude
+        self._make_bar = make_bar
+        self._bar: Bar | None = None
         self._runner: Runner | None = None
         self._started: float | None = None
         self._begun = False
@@ -139,6 +110,8 @@ class Crowd:
             since = self._started - before
             self._probes[0] = replace(self._probes[0], at=-since - self._probes[0].latency)
             self._prober.begin(self._probe, self._started)
+        if self._make_bar is not None and self._runner is not None:
+            self._bar = self._make_bar()
         return self
 
     def wait_begun(self) -> None:
@@ -287,6 +260,8 @@ class Crowd:
             names = ("seconds", "waiting", "open", "connections", "counts")
             self._progress = Progress(**{name: report[name] for name in names})
             self._begun = self._begun or report["begun"]
+            if self._bar is not None:
+                self._bar.update(self._progress, self.last_probe)
         elif kind == "note":
             self._notes.append(report["note"])
         elif kind == "error":
@@ -310,83 +285,13 @@ class Crowd:
         self._result = result_of(self._job, name, reports, probes=probes, notes=self._notes)
 
     def _close(self) -> None:
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            bar.end()
         self._prober.end()
         runner, self._runner = self._runner, None
         if runner is not None:
             runner.close()
-
-
-def swarm(
-    server: Any,
-    profile: Profiled,
-    *,
-    clients: int | None = None,
-    duration: float | None = None,
-    per_second: float | None = None,
-    seed: int | str | None = None,
-    tls: bool | None = None,
-    transport: Transport | None = None,
-    probe: Probe | None = None,
-    engine: EngineName = "local",
-    options: Mapping[str, Any] | None = None,
-    i_own_this_host: bool = False,
-    most_seconds: float | None = None,
-) -> Crowd:
-    """Send a crowd of clients to a server, from a process of their own. Use it with ``with``.
-
-    Args:
-        server: A running server, or the address of one.
-        profile: Who comes: a behaviour, several, the name of a built-in profile, plain data, a file.
-        clients: How many, instead of the profile's number.
-        duration: Seconds after which those that are still there are taken away, instead of the profile's.
-        per_second: How many begin in a second.
-        seed: Where all random numbers come from.
-        tls: Whether to speak TLS; with a running server, as it does.
-        transport: "stream" or "datagram"; with a running server, as it does.
-        probe: Ask this before, during and after; the results are in ``result.probes``.
-        engine: What plays the clients.
-        options: What only that engine understands.
-        i_own_this_host: Send them to another host than this one.
-        most_seconds: The longest that a crowd stays whose ``duration`` was not said here.
-
-    Raises:
-        UsageError: The profile makes no sense there, or the address is not on this machine.
-    """
-    address, found = _target(server)
-    made = to_profile(
-        profile,
-        clients=clients,
-        duration=duration,
-        per_second=per_second,
-        seed=seed,
-        tls=found.get("tls") if tls is None else tls,
-        transport=transport or found.get("transport"),
-    )
-    if duration is None and most_seconds is not None and made.duration > most_seconds:
-        made = to_profile(made, duration=most_seconds)
-    if not i_own_this_host and not _is_here(address):
-        raise UsageError(
-            f"{format_address(address)} is not on this machine: a swarm may bring it down. If it is yours, say i_own_this_host "
-            "(on the command line --i-own-this-host)"
-        )
-    certificate, hostname, options_of_client = _secrets(server, made, found)
-    expect_rude = getattr(server, "expect_rude", None)
-    job = Job(made, address, server_hostname=hostname, certificate=certificate, names=expect_rude is not None)
-    prober = Prober(address, made.transport, options_of_client)
-    runner = _runner(engine, options or {})
-    return Crowd(job, runner, prober, probe, _room_for(server, made), expect_rude)
-
-
-def _target(server: Any) -> tuple[Address, dict[str, Any]]:
-    """The address of a server, and what is known of it."""
-    if isinstance(server, tuple | str | bytes):
-        return server, {}
-    address, kind = getattr(server, "address", None), getattr(server, "kind", None)
-    if address is None:
-        raise UsageError(f"a swarm goes to a running server or an address, not to {server!r}")
-    if isinstance(address, tuple):
-        address = (_REACHABLE.get(address[0], address[0]), *address[1:])
-    return address, {} if kind is None else {"transport": kind.transport, "tls": bool(kind.tls)}
 
 
 def _names(reports: list[dict[str, Any]]) -> Iterator[Any]:
@@ -395,63 +300,3 @@ def _names(reports: list[dict[str, Any]]) -> Iterator[Any]:
         for host, ports in report.get("names", {}).items():
             for port in ports:
                 yield (host, port, 0, 0) if ":" in host else (host, port)
-
-
-def _secrets(server: Any, made: Profile, found: dict[str, Any]) -> tuple[str, str | None, dict[str, Any]]:
-    """PEM of the clients' certificate and key, the name they ask for, and what honest clients need beside that."""
-    if not made.tls:
-        return "", None, {}
-    credential = getattr(server, "client_credential", None)
-    if credential is None:
-        import ssl
-
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        return "", None, {"tls": context}
-    from ..tls import hostname_for
-
-    name = hostname_for(server.address)
-    pem = (credential.private_key + credential.certificate).decode()
-    return pem, name, {"tls": credential.client_context(), "server_hostname": name}
-
-
-def _is_here(address: Address) -> bool:
-    if not isinstance(address, tuple):
-        return True
-    host = str(address[0]).partition("%")[0]
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _room_for(server: Any, made: Profile) -> tuple[str, ...]:
-    """Let a server in this process accept them all, as far as that is allowed."""
-    if made.transport == "datagram" or getattr(server, "server", None) is None:
-        return ()
-    wanted = made.clients + 4 * SPARE
-    allowed = raise_descriptor_limit(wanted)
-    if allowed >= wanted:
-        return ()
-    return (
-        f"the server is in this process, which may have {allowed} descriptors: it cannot accept all clients",
-    )
-
-
-def _runner(engine: str, options: Mapping[str, Any]) -> Callable[[Job], Runner]:
-    if engine == "local":
-        if options:
-            raise UsageError(f"the engine 'local' has no options, such as {next(iter(options))!r}")
-        return LocalRunner
-    if engine == "execnet":
-        from ._execnet import ExecnetRunner
-
-        return lambda job: ExecnetRunner(job, **options)
-    if engine == "locust":
-        from ._locust import LocustRunner
-
-        return lambda job: LocustRunner(job, **options)
-    raise UsageError(f"an engine is 'local', 'execnet' or 'locust', not {engine!r}")

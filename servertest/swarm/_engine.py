@@ -65,8 +65,8 @@ class Engine:
         self._job = job
         self._tell = tell
         self._stop_fd = stop_fd
-        self._family, address = job.resolved()
-        self._sources = Sources(address)
+        self._places = job.places()
+        self._go_on_to_the_next_place()
         self._make_roles()
         self._poller = poller or new_poller()
         self._socket_type = socket_type
@@ -76,6 +76,10 @@ class Engine:
         self._refused_for_now: dict[Course, Callable[[], int]] = {}
         self._again: deque[tuple[float, int]] = deque()
         self._stopped = False
+
+    def _go_on_to_the_next_place(self) -> None:
+        self._family, self._address = self._places.pop(0)
+        self._sources = Sources(self._address)
 
     def _make_roles(self) -> None:
         job, context = self._job, self._job.context()
@@ -143,7 +147,8 @@ class Engine:
 
     def _next_at(self) -> float:
         """When something is due next."""
-        times = [queue[0][0] for queue in (self._waiting, self._again) if queue]
+        queues = () if self._is_scouting else (self._waiting, self._again)
+        times = [queue[0][0] for queue in queues if queue]
         wheel = self._wheel.next_at
         return min(*times, inf, inf if wheel is None else wheel)
 
@@ -159,10 +164,15 @@ class Engine:
 
     # -- clients
 
+    @property
+    def _is_scouting(self) -> bool:
+        """Whether somebody tries the first of several addresses that are left, for all the others."""
+        return bool(self._places and self._courses)
+
     def _begin(self, now: float) -> None:
         for queue in (self._waiting, self._again):
             for _ in range(_BATCH):
-                if not queue or queue[0][0] > now:
+                if not queue or queue[0][0] > now or self._is_scouting:
                     break
                 self._begin_one(queue.popleft()[1])
 
@@ -208,7 +218,7 @@ class Engine:
         self._settle(course, course.fd)
 
     def _ask_again(self, course: Course, now: float) -> None:
-        address = self._job.address
+        address = self._address
         self._refused_for_now[course] = lambda: course.sock.connect_ex(address)
         course.wake_at = now + _AGAIN
         self._wheel.add(course)
@@ -248,9 +258,16 @@ class Engine:
 
     def _settle(self, course: Course, fd: int) -> None:
         """See what has become of a client after something has happened to it."""
+        if self._places and course.connected is not None:
+            self._places.clear()
         if course.is_over():
             if self._courses.pop(fd, None) is not None:
                 self._poller.forget(fd, stays_open=False)
+                if self._places:
+                    self._go_on_to_the_next_place()
+                    self._ledger.takes_back(course)
+                    self._begin_one(course.number)
+                    return
                 self._over(course)
                 every = course.role.script.every
                 if every is not None and course.ended is not None:

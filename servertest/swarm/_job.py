@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .._support import AddressError, family_of, format_address, parse_address
+from .._support import AddressError, check_path, family_of, format_address
 from ._profile import Profile, profile
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from .._support import Address
 
 __all__ = ("Job",)
+
+_FAMILIES = {None: socket.AF_UNSPEC, "inet": socket.AF_INET, "inet6": socket.AF_INET6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Job:
         """All of it, as JSON has it."""
         return {
             "profile": self.profile.as_dict(),
-            "address": format_address(self.address),
+            "address": _plain(self.address),
             "first": self.first,
             "step": self.step,
             "server_hostname": self.server_hostname,
@@ -65,23 +68,32 @@ class Job:
     def from_dict(cls, plain: dict[str, Any]) -> Job:
         """What `as_dict` has written."""
         values = dict(plain)
-        return cls(profile(values.pop("profile")), parse_address(values.pop("address")), **values)
+        return cls(profile(values.pop("profile")), _address(values.pop("address")), **values)
 
-    def resolved(self) -> tuple[socket.AddressFamily, Address]:
-        """The family and the address to connect to.
+    def places(self) -> list[tuple[socket.AddressFamily, Address]]:
+        """The families and addresses to connect to: a name may stand for several, of which the first that answers is taken.
 
         Raises:
-            AddressError: The host is not known.
+            AddressError: The host is not known, or has no address of the profile's family.
         """
         address = self.address
         if not isinstance(address, tuple):
-            return family_of(address), address
+            check_path(address)
+            return [(family_of(address), address)]
         kind = socket.SOCK_STREAM if self.profile.transport == "stream" else socket.SOCK_DGRAM
+        wanted = _FAMILIES[self.profile.family]
         try:
-            family, _, _, _, place = socket.getaddrinfo(address[0], address[1], type=kind)[0]
+            found = socket.getaddrinfo(address[0], address[1], family=wanted, type=kind)
         except socket.gaierror as error:
-            raise AddressError(f"{format_address(address)} cannot be resolved: {error.strerror}") from error
-        return family, place
+            which = f" as {self.profile.family}" if wanted else ""
+            raise AddressError(
+                f"{format_address(address)} cannot be resolved{which}: {error.strerror}"
+            ) from error
+        # A scope that the caller gave is kept: getaddrinfo saw only the first two items.
+        return [
+            (family, address if len(address) == len(place) == 4 else place)
+            for family, _, _, _, place in found
+        ]
 
     def context(self) -> ssl.SSLContext | None:
         """How to speak TLS: with whoever is there."""
@@ -98,3 +110,13 @@ class Job:
             with readable_path(self.certificate.encode()) as path:
                 context.load_cert_chain(path)
         return context
+
+
+def _plain(address: Address) -> list[Any] | str:
+    """An address as JSON has it: paths are bytes, of any kind."""
+    return list(address) if isinstance(address, tuple) else os.fsencode(address).decode("latin-1")
+
+
+def _address(plain: list[Any] | str) -> Address:
+    """What `_plain` has made."""
+    return tuple(plain) if isinstance(plain, list) else plain.encode("latin-1")

@@ -78,6 +78,11 @@ class Ledger:
         for name in TIMES[1:]:
             self._times[name][place] = nan
 
+    def takes_back(self, course: Course) -> None:
+        """A connection that began does not count: it is tried elsewhere."""
+        assert course.connected is None
+        self.connections -= 1
+
     def named(self, name: object) -> None:
         """A connection comes from this address."""
         host, port = (name[0], name[1]) if isinstance(name, tuple) else ("", 0)

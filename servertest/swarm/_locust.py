@@ -112,7 +112,10 @@ class LocustRunner:
     def _hear(self, report: dict[str, Any]) -> list[dict[str, Any]]:
         if report["kind"] == "port":
             where = ["--worker", "--master-host", "127.0.0.1", "--master-port", str(report["port"])]
-            workers = {"SERVERTEST_SWARM_WORKERS": str(self._workers)}
+            workers = {
+                "SERVERTEST_SWARM_WORKERS": str(self._workers),
+                "SERVERTEST_SWARM_DIRECTORY": os.getcwd(),
+            }
             for _ in range(self._workers):
                 _say(self._start(where, workers), self._job)
             return []

@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .._support import UsageError
 from ..clients.behaviours import Behaviour, behaviour
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from .._support import Transport
     from ..clients.behaviours import Behaving
 
-__all__ = ("Part", "Profile", "Profiled", "profile")
+__all__ = ("IpFamily", "Part", "Profile", "Profiled", "profile")
+
+IpFamily: TypeAlias = Literal["inet", "inet6"]
+"""A family of addresses with ports."""
 
 _MOST_CLIENTS = 1_000_000
 _RULES = {
@@ -28,6 +31,7 @@ _RULES = {
     "start_jitter": Rule("seconds", 0),
     "connect_timeout": Rule("seconds", 0.001),
     "transport": Rule("name", choices=("stream", "datagram")),
+    "family": Rule("name", choices=("inet", "inet6"), optional=True),
     "share": Rule("number", 0),
 }
 
@@ -62,6 +66,7 @@ class Profile:
         connect_timeout: Seconds after which a client that is not connected counts as timed out.
         seed: Where all random numbers come from.
         transport: "stream" or "datagram".
+        family: "inet" or "inet6", for a host that has addresses of both; None for whichever answers first.
         tls: Whether to speak TLS. Certificates are not looked at.
         name: What it is called.
         about: What it is for.
@@ -75,6 +80,7 @@ class Profile:
     connect_timeout: float = 5.0
     seed: int | str = 0
     transport: Transport = "stream"
+    family: IpFamily | None = None
     tls: bool = False
     name: str = ""
     about: str = field(default="", compare=False)
@@ -204,7 +210,7 @@ def _from_plain(plain: Mapping[str, Any]) -> Profile:
             raise UsageError(
                 f"profile: there is no value {name!r}; there are behaviours, {', '.join(sorted(known))}"
             )
-    return Profile(tuple(parts), **values)
+    return Profile(parts, **values)
 
 
 def _require(name: str, value: object, kinds: Any, what: str) -> None:
@@ -215,6 +221,8 @@ def _require(name: str, value: object, kinds: Any, what: str) -> None:
 def _parts(parts: Any) -> tuple[Part, ...]:
     if isinstance(parts, Part | Behaviour | str | Mapping):
         parts = (parts,)
+    if not isinstance(parts, Iterable):
+        raise UsageError(f"profile: behaviours is a list, not {parts!r}")
     made = tuple(map(_part, parts))
     if not made or not sum(part.share for part in made):
         raise UsageError("profile: there is at least one behaviour with a share above 0")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ._probe import Probed
     from ._profile import Profile
 
-__all__ = ("Moment", "Result", "result_of")
+__all__ = ("Moment", "Result", "require_writable", "result_of")
 
 _POINTS = (50, 90, 99, 100)
 
@@ -128,6 +128,11 @@ class Result:
         return self.count("held")
 
     @property
+    def never_began(self) -> int:
+        """Clients whose turn had not come when it was over."""
+        return sum(how == HOWS.index("waiting") for how in self.columns["how"])
+
+    @property
     def sent(self) -> int:
         """Bytes that were sent."""
         return sum(self.columns["sent"])
@@ -144,7 +149,9 @@ class Result:
         told = [
             f"{self.count(how):,} {words.get(how, how.replace('_', ' '))}" for how in HOWS if self.count(how)
         ]
-        return ", ".join(told) or "nothing happened"
+        if self.never_began:
+            told.append(f"{self.never_began:,} did not begin")
+        return ", ".join(told)
 
     def outcome(self, client: int) -> Outcome:
         """What became of one client, or of its last connection.
@@ -231,6 +238,7 @@ class Result:
             "clients": self.clients,
             "connections": self.connections,
             "connected": self.connected,
+            "never_began": self.never_began,
             **{how: self.count(how) for how in HOWS[2:]},
             "cut_off_by_server": self.cut_off_by_server,
             "sent": self.sent,
@@ -258,22 +266,36 @@ class Result:
             UsageError: The name ends differently, or the file cannot be written.
         """
         path = Path(path)
+        _require_form(path)
         try:
-            path.write_text(self._file(path), encoding="utf-8")
+            path.write_text(self._file(path.suffix), encoding="utf-8")
         except OSError as error:
             raise UsageError(f"{path} cannot be written: {error.strerror}") from None
 
-    def _file(self, path: Path) -> str:
+    def _file(self, suffix: str) -> str:
         from ._chart import as_html, as_svg
 
-        if path.suffix == ".json":
+        if suffix == ".json":
             return json.dumps(self.as_dict(), indent=None) + "\n"
-        if path.suffix == ".svg":
+        if suffix == ".svg":
             return as_svg(self)
-        if path.suffix == ".html":
-            return as_html(self)
-        if path.suffix == ".txt":
-            return f"{self}\n"
+        return as_html(self) if suffix == ".html" else f"{self}\n"
+
+
+def require_writable(path: str | os.PathLike[str]) -> None:
+    """See to it, before a swarm begins, that its result can be written into a file.
+
+    Raises:
+        UsageError: The name ends in none of the forms that there are, or there is no place for the file.
+    """
+    path = Path(path)
+    _require_form(path)
+    if not os.access(path if path.exists() else path.parent, os.W_OK) or path.is_dir():
+        raise UsageError(f"{path} cannot be written: say where there is a directory that may be written into")
+
+
+def _require_form(path: Path) -> None:
+    if path.suffix not in (".json", ".html", ".svg", ".txt"):
         raise UsageError(f"a result is written as .json, .html, .svg or .txt, not as {path.name!r}")
 
 

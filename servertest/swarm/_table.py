@@ -37,6 +37,8 @@ def summary_rows(result: Result) -> list[tuple[str, str]]:
     for how in HOWS[2:]:
         name = {"closed": "cut off with FIN", "reset": "cut off with RST", "held": "held to the end"}
         rows.append((name.get(how, how.replace("_", " ")), f"{result.count(how):,}"))
+    if result.never_began:
+        rows.append(("did not begin", f"{result.never_began:,}"))
     rows += [
         ("sent", f"{result.sent:,} B"),
         ("received", f"{result.received:,} B"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import pty
@@ -100,6 +101,69 @@ def test_an_honest_client_that_is_not_served_is_a_finding(
 def test_what_cannot_be(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["swarm", *words]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("r.pdf", "written as .json, .html, .svg or .txt"),
+        ("nowhere/r.json", "say where there is a directory"),
+    ],
+)
+def test_where_the_result_goes_is_looked_at_before(
+    name: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # 127.0.0.1:1 would be refused, not found to be wrong.
+    assert main(["swarm", "127.0.0.1:1", "--duration", "60", "--out", str(tmp_path / name)]) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert printed.out == ""
+
+
+def test_who_did_not_begin_is_told(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--profile", "idle", "--clients", "50", "--per-second", "10", "--duration", "0.45"]
+
+    assert main(["swarm", address, *words]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"did not begin +45", printed)
+    assert "5 held to the end, 45 did not begin" in printed
+
+
+@pytest.mark.parametrize("engine", ["local", "execnet", "locust"])
+def test_ctrl_c_reaches_a_whole_group_and_keeps_the_results(address: str, engine: str) -> None:
+    if engine != "local" and not importlib.util.find_spec(engine):
+        pytest.skip(f"{engine} is not installed here")
+    words = ["--profile", "slow-writer", "--clients", "5", "--duration", "60", "--engine", engine]
+    child = subprocess.Popen(
+        [sys.executable, "-c", _TELLS, "swarm", address, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert child.stderr is not None
+    assert child.stderr.readline() == b"all are there\n"
+    for _ in range(2):  # an impatient hand
+        os.killpg(child.pid, signal.SIGINT)
+    printed, errors = child.communicate(timeout=60)
+
+    assert child.returncode == 130, errors
+    assert re.search(rb"held to the end +5", printed)
+
+
+_TELLS = """
+import sys
+from servertest.cli import main
+from servertest.swarm import Crowd
+
+def follow(self):
+    for state in real(self):
+        if self._begun:
+            print("all are there", file=sys.stderr, flush=True)
+        yield state
+
+real, Crowd.follow = Crowd.follow, follow
+sys.exit(main())
+"""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

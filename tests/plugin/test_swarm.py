@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -69,3 +74,40 @@ def test_it(serve):
 """
     )
     result.assert_outcomes(passed=1)
+
+
+_SHOWN = """
+from servertest.clients.behaviours import IdleAfterConnect
+
+def test_it(serve, swarm, refused_address):
+    with swarm(refused_address, IdleAfterConnect(), clients=7, duration=5{option}) as crowd:
+        pass
+    assert crowd.result.refused == 7
+"""
+
+
+@pytest.mark.parametrize(("option", "is_shown"), [(", progress=True", True), ("", False)])
+def test_progress_is_shown_in_the_terminal_if_asked(tmp_path: Path, option: str, is_shown: bool) -> None:
+    pytest.importorskip("rich")
+    (tmp_path / "test_it.py").write_text(_SHOWN.format(option=option))
+    near, far = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=far,
+        env={name: value for name, value in os.environ.items() if name != "PYTEST_XDIST_WORKER"}
+        | {"TERM": "xterm", "COLUMNS": "120"},
+    )
+    os.close(far)
+    printed, _ = child.communicate(timeout=60)
+    os.set_blocking(near, False)
+    try:
+        shown = os.read(near, 65536)
+    except OSError:  # nothing was written, and the other end is closed
+        shown = b""
+    os.close(near)
+
+    assert child.returncode == 0, printed
+    assert (b"idle_after_connect" in shown) is is_shown
+    assert (b"7 refused" in shown) is is_shown

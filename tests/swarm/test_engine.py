@@ -246,6 +246,35 @@ def test_shares_of_a_job_make_the_whole() -> None:
     assert list(result.columns["sent"]) == [1 - role for role in made.roles()]
 
 
+@pytest.mark.parametrize("duration", [5.0, 0.2], ids=["one", "several"])
+def test_a_name_with_several_addresses(
+    monkeypatch: pytest.MonkeyPatch, serve: Any, refused_address: Any, duration: float
+) -> None:
+    server = serve(Upper)
+    found = [
+        (socket.AF_INET, 0, 0, "", place) for place in (refused_address, server.address, ("127.0.0.1", 1))
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: found)
+    result = play(
+        ("some.host", 1), Honest(b"hi\n", 3, every=None if duration == 5 else 0.1), duration=duration
+    )
+
+    assert result.finished == result.connected == result.connections >= 20
+    assert result.refused == 0
+    assert result.timeline()[-1].states == (0, 0, 20, 0, 0)
+
+
+def test_a_name_none_of_whose_addresses_answers(
+    monkeypatch: pytest.MonkeyPatch, make_refused_address: Any
+) -> None:
+    found = [(socket.AF_INET, 0, 0, "", make_refused_address()) for _ in range(3)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: found)
+    result = play(("some.host", 1), IdleAfterConnect(), duration=5)
+
+    assert (result.refused, result.connections) == (20, 20)
+    assert result.seconds < 2
+
+
 def test_more_engines_than_clients() -> None:
     with holding() as listener:
         job = Job(profile(IdleAfterConnect(), clients=3, duration=0.1), listener.getsockname())

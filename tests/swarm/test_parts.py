@@ -15,11 +15,11 @@ import pytest
 
 from servertest.clients.behaviours._course import Course
 from servertest.swarm import _sources
-from servertest.swarm._crowd import _is_here
 from servertest.swarm._ledger import BINS, STATES, Ledger
 from servertest.swarm._limits import raise_descriptor_limit, require_descriptors
 from servertest.swarm._lines import Lines
 from servertest.swarm._merging import Merging
+from servertest.swarm._sending import _is_here
 from servertest.swarm._sources import Sources
 from servertest.swarm._wheel import TICK, Wheel
 

@@ -133,6 +133,8 @@ def _play(environment: Any, runner: WorkerRunner) -> None:
     stopped, stop = os.pipe()
     heard: list[bytes] = []
     told = Event()
+    # A path is meant as it is seen from there.
+    os.chdir(os.environ["SERVERTEST_SWARM_DIRECTORY"])
     playing: list[Any] = []
 
     def tell(report: dict[str, Any]) -> None:
