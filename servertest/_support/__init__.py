@@ -44,6 +44,7 @@ __all__ = (
     "parse_address",
     "path_limit",
     "preview",
+    "reachable",
     "refuse_unknown_keywords",
     "refused_address",
     "suggests_keywords",

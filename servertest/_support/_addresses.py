@@ -8,12 +8,16 @@ from typing import Any, TypeAlias
 
 from ._errors import AddressError, UsageError
 
-__all__ = ("Address", "Addressed", "family_of", "format_address", "parse_address")
+__all__ = ("Address", "Addressed", "family_of", "format_address", "parse_address", "reachable")
 
 Address: TypeAlias = tuple[Any, ...] | str | bytes
 """``(host, port, ...)``, a Unix path, or an abstract Unix name, which begins with a NUL."""
 
 _UNNAMED = "(unnamed)"
+
+
+#: Where to reach what listens on all addresses.
+_REACHABLE = {"::": "::1", "0.0.0.0": "127.0.0.1"}  # noqa: S104 - looked up, not bound
 
 
 class Addressed:
@@ -116,6 +120,13 @@ def family_of(address: Address) -> socket.AddressFamily:
             f"{format_address(address)} is a Unix address, and this platform has no Unix sockets"
         )
     return socket.AF_UNIX
+
+
+def reachable(address: Address) -> Address:
+    """Where this machine reaches what listens there: on the loopback interface, if that is on all of them."""
+    if isinstance(address, tuple) and address[0] in _REACHABLE:
+        return (_REACHABLE[address[0]], *address[1:])
+    return address
 
 
 def _format_pair(address: tuple[Any, ...]) -> str:

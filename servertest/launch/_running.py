@@ -31,6 +31,7 @@ from .._support import (
     UsageError,
     bound_socket,
     format_address,
+    reachable,
 )
 from ..transcript import Failure, Transcript
 from ._errors import Errors, ErrorTypes, ExpectedError, HandlerError
@@ -56,9 +57,6 @@ _CLIENT_GRACE = 0.25
 
 #: Clients with faults whose histories are kept.
 _HISTORIES = 100
-
-#: Where to reach a server that listens on all addresses.
-_REACHABLE = {"::": "::1", "0.0.0.0": "127.0.0.1"}  # noqa: S104 - looked up, not bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -531,8 +529,8 @@ class Running(Addressed):
             settings.setdefault("connection", next(self._faulty_clients))
         address = self.address
         if isinstance(address, tuple):
-            host = settings.pop("host", None) or _REACHABLE.get(address[0], address[0])
-            address = (host, *address[1:])
+            host = settings.pop("host", None)
+            address = (host, *address[1:]) if host else reachable(address)
         if settings.get("tls") is True:
             settings["tls"] = self.client_context()
         if self._client_tls is not None:

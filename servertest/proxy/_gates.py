@@ -17,7 +17,8 @@ from ..wire._relay_leg import make_prompt
 from ..wire._relay_poller import ENDED, READABLE, WRITABLE
 
 if TYPE_CHECKING:
-    from ._link import Link
+    from ._door import Door
+    from ._traffic import Traffic
 
 __all__ = ("DatagramGate", "StreamGate")
 
@@ -36,8 +37,9 @@ _WAIT = (BlockingIOError, InterruptedError, ConnectionAbortedError)
 class StreamGate:
     """Accepts connections for a link. Lives in the relay's thread."""
 
-    def __init__(self, link: Link, sock: socket.socket) -> None:
-        self._link = link
+    def __init__(self, door: Door, traffic: Traffic, sock: socket.socket) -> None:
+        self._door = door
+        self._traffic = traffic
         self._sock = sock
         self.readable = True
         self.writable = True
@@ -45,7 +47,7 @@ class StreamGate:
         self._open = True
         self._closing = False
         make_prompt(sock)  # what is accepted inherits it
-        link.relay.watch(sock.fileno(), self)
+        traffic.relay.watch(sock.fileno(), self)
         self.pump()
 
     def ready(self, events: int) -> None:
@@ -60,7 +62,7 @@ class StreamGate:
 
     def failed(self, error: Exception) -> None:
         """Accepting has raised."""
-        self._link.failed(error)
+        self._traffic.failed(error)
 
     def pump(self) -> None:
         """Take those who have come."""
@@ -68,7 +70,7 @@ class StreamGate:
             if not (self._open and self.readable):
                 return
             try:
-                reason = self._look_at_faults() if self._link.accepting and not self._closing else None
+                reason = self._look_at_faults() if self._door.accepting and not self._closing else None
                 if self.readable:
                     self._take(reason)
             except _WAIT:
@@ -76,7 +78,7 @@ class StreamGate:
             except OSError as error:
                 self.readable = False
                 self._pause(error)
-        self._link.relay.again(self)
+        self._traffic.relay.again(self)
 
     def take_all(self) -> None:
         """Take all who have come by now, before it is closed: no fault hits them any more. Hardly more than a queue can hold."""
@@ -88,10 +90,12 @@ class StreamGate:
 
     def _take(self, reason: str | None) -> None:
         sock, address = self._sock.accept()
+        accepting = self._door.accepting
+        decided = accepting.take_decided() if accepting else ()
         if reason is None:
-            self._link.accepted(sock, address)
+            self._traffic.accepted(sock, address, decided)
         else:
-            self._link.turned_away(sock, address, reason)
+            self._traffic.turned_away(sock, address, reason, decided)
 
     def _look_at_faults(self) -> str | None:
         """Why the next client is to be turned away; None if it is not. It is not taken now if nothing is `readable` after this.
@@ -103,14 +107,14 @@ class StreamGate:
             self.readable = False
             return None
         now = monotonic()
-        when, error = self._link.accepting.fate(now)
+        when, error = self._door.accepting.fate(now)
         if when > now:
             self.readable = False
             if when != inf:
-                self._link.relay.call_at(when, self)
+                self._traffic.relay.call_at(when, self)
             return None
-        reason = self._link.accepting.go_on(error, now)
-        self._link.set_backlog()
+        reason = self._door.accepting.go_on(error, now)
+        self._door.set_backlog()
         if error is not None and reason is None:
             number = getattr(errno, error)
             raise OSError(number, os.strerror(number))
@@ -120,13 +124,13 @@ class StreamGate:
         """Accept nobody any more. The socket stays open."""
         self._open = False
         self.timer_at = None
-        self._link.relay.unwatch(self._sock.fileno(), self, stays_open=True)
+        self._traffic.relay.unwatch(self._sock.fileno(), self, stays_open=True)
 
     def _pause(self, error: OSError) -> None:
         if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
             raise error
-        self._link.note(0, f"no connection can be accepted: {error}")
-        self._link.relay.call_at(monotonic() + _PAUSE, self)
+        self._traffic.note(0, f"no connection can be accepted: {error}")
+        self._traffic.relay.call_at(monotonic() + _PAUSE, self)
 
 
 def _somebody_has_come(sock: socket.socket) -> bool:
@@ -140,15 +144,15 @@ def _somebody_has_come(sock: socket.socket) -> bool:
 class DatagramGate:
     """Takes datagrams for a link, and keeps a socket towards the server for each sender."""
 
-    def __init__(self, link: Link, sock: socket.socket) -> None:
-        self._link = link
+    def __init__(self, traffic: Traffic, sock: socket.socket) -> None:
+        self._traffic = traffic
         self._sock = sock
         self.readable = True
         self.writable = True
         self.timer_at: float | None = None
         self._open = True
         self._peers: OrderedDict[Any, RelayedPeer] = OrderedDict()
-        link.relay.watch(sock.fileno(), self)
+        traffic.relay.watch(sock.fileno(), self)
         self.pump()
 
     def ready(self, events: int) -> None:
@@ -168,11 +172,11 @@ class DatagramGate:
 
     def failed(self, error: Exception) -> None:
         """Taking datagrams has raised."""
-        self._link.failed(error)
+        self._traffic.failed(error)
 
     def pump(self) -> None:
         """Take the datagrams that have come."""
-        room = self._link.relay.room
+        room = self._traffic.relay.room
         for _ in range(_TURN):
             if not (self._open and self.readable):
                 return
@@ -184,13 +188,13 @@ class DatagramGate:
                 pass  # the answer to a datagram that was sent before, to a client that is gone
             else:
                 self._take(bytes(room[:size]), address)
-        self._link.relay.again(self)
+        self._traffic.relay.again(self)
 
     def close(self) -> None:
         """Take nothing any more. The socket stays open."""
         self._open = False
         self.timer_at = None
-        self._link.relay.unwatch(self._sock.fileno(), self, stays_open=True)
+        self._traffic.relay.unwatch(self._sock.fileno(), self, stays_open=True)
 
     def take_all(self) -> None:
         """Take what has come by now, though hardly more than a queue can hold."""
@@ -219,29 +223,31 @@ class DatagramGate:
             peer.fail(error)
 
     def _enter(self, key: Any, address: Any) -> RelayedPeer | None:
-        settings = self._link.settings
+        settings = self._traffic.settings
         while len(self._peers) >= settings.max_peers:
             next(iter(self._peers.values())).close()
         try:
-            far = self._link.upstream_socket()
+            far = self._traffic.upstream_socket()
         except OSError as error:
-            self._link.note(0, f"a datagram from {format_address(address)} was lost: {error}")
+            self._traffic.note(0, f"a datagram from {format_address(address)} was lost: {error}")
             return None
-        client = DatagramEnd(self._sock, self._link.transcript, address or "", shared=True, address=address)
-        server = DatagramEnd(far, self._link.upstream_transcript, far.getsockname())
-        self._peers[key] = peer = self._link.peer_came(client, server, address)
+        client = DatagramEnd(
+            self._sock, self._traffic.transcript, address or "", shared=True, address=address
+        )
+        server = DatagramEnd(far, self._traffic.upstream_transcript, far.getsockname())
+        self._peers[key] = peer = self._traffic.peer_came(client, server, address, self.forget)
         if self.timer_at is None:
-            self._link.relay.call_at(monotonic() + settings.idle_timeout, self)
+            self._traffic.relay.call_at(monotonic() + settings.idle_timeout, self)
         return peer
 
     def _forget_idle(self, now: float) -> None:
-        limit = self._link.settings.idle_timeout
+        limit = self._traffic.settings.idle_timeout
         for peer in list(self._peers.values()):
             if now - peer.last >= limit:
                 peer.close()
         if self._peers:
             oldest = min(peer.last for peer in self._peers.values())
-            self._link.relay.call_at(oldest + limit, self)
+            self._traffic.relay.call_at(oldest + limit, self)
 
 
 def _key(address: Any) -> Any:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
-import socket
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -13,27 +11,21 @@ from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from .._support import HandlerFailed, SocketDirectory, UsageError, family_of, format_address, hard_reset
-from ..faults import History, Trace, derived_seed, plan
+from .._support import Addressed, HandlerFailed, format_address, reachable
+from ..faults import History, derived_seed, plan
 from ..faults._standing import Standing
-from ..transcript import Connect, Transcript
-from ..wire._relay_connection import RelayedConnection
-from ..wire._relay_datagrams import RelayedPeer
-from ._accepting import Accepting, check_faults
-from ._gates import DatagramGate, StreamGate
+from ._accepting import check_faults
+from ._door import Door
 from ._listening import Place
-from ._opening import Opening
-from ._record import STATES, LinkConnection
-from ._settings import context_for_clients, context_for_server
+from ._traffic import Traffic
 
 if TYPE_CHECKING:
     from .._support import Address, Transport
-    from ..faults import Decision, Faults, Plan
-    from ..transcript import Direction
+    from ..faults import Faults, Plan, Trace
+    from ..transcript import Direction, Transcript
     from ..wire._relay import Relay
-    from ..wire._relay_datagrams import DatagramEnd
-    from ..wire._relay_leg import Leg
-    from ._record import State
+    from ..wire._relay_passage import Passage
+    from ._record import LinkConnection
     from ._settings import Settings
 
 __all__ = ("Link",)
@@ -41,20 +33,14 @@ __all__ = ("Link",)
 #: A failing test shows its own line, not ours.
 __tracebackhide__ = True
 
-#: Connections that have ended and are remembered.
-_REMEMBERED = 10_000
-
 #: Clients with faults whose histories are kept.
 _HISTORIES = 100
 
 #: Seconds that `Link.stop` gives those who have not yet taken what has come for them.
 _DRAINING = 0.5
 
-#: Where to reach a link that listens on all addresses.
-_REACHABLE = {"::": "::1", "0.0.0.0": "127.0.0.1"}  # noqa: S104 - looked up, not bound
 
-
-class Link:
+class Link(Addressed):
     """One address that leads to one server, from its making to `stop`. As a context manager it is stopped at the end of the block.
 
     Made by `Proxy.link` or `link`. May be used from any thread.
@@ -62,46 +48,26 @@ class Link:
     Attributes:
         settings: What it was asked for.
         seed: Where random numbers come from; give it again to have the same.
-        transcript: What passed between clients and here; None if recording is off.
-        upstream_transcript: What passed between here and the server. Connections have the same numbers in both.
-        trace: What the faults decided.
     """
 
     def __init__(self, settings: Settings, relay: Relay, on_stop: Callable[[Link], object]) -> None:
         self.settings = settings
         self.seed = settings.seed
         self.relay = relay
-        recording = settings.recording
-        self.transcript: Transcript | None = Transcript() if recording else None
-        self.upstream_transcript: Transcript | None = (
-            Transcript(started=self.transcript.started) if self.transcript else None
-        )
-        self.trace = Trace()
         self._started = monotonic()
         self._client_histories: deque[History] = deque(maxlen=_HISTORIES)
-        self.errors: list[Exception] = []
         self._on_stop = on_stop
         self._standing = Standing()
         self._standing.add("", settings.faults)
-        self._count = 0
-        self._passed = [0, 0, 0, 0]  # on connections that have ended
-        self._live: dict[int, LinkConnection] = {}
-        self._ended: deque[LinkConnection] = deque(maxlen=_REMEMBERED)
-        self._openings: set[Opening] = set()
         self._clients: list[Any] = []
         self._faulty_clients = itertools.count(1)
-        self._directory: SocketDirectory | None = None
         self._lock = threading.RLock()
         self._stopped = False
-        self._down = not settings.up
-        self.accepting = Accepting(self.seed, lambda: self._count, self._tell)
-        self._gate: StreamGate | DatagramGate | None = None
-        self.upstream_family = family_of(settings.upstream)
         self._place = Place(settings.transport, settings.family, settings.listen)
         try:
-            self.client_context, self._client_credential = context_for_clients(settings, self._place.address)
-            self.server_context, self.server_hostname = context_for_server(settings)
-            relay.call(self._begin)
+            self._traffic = Traffic(settings, relay, self._place.address, self._standing)
+            self._door = Door(self._place, self._traffic, up=settings.up)
+            relay.call(lambda: self._door.begin(self._standing))
         except BaseException:
             self._place.close()
             raise
@@ -111,46 +77,7 @@ class Link:
     @property
     def address(self) -> Address:
         """Where clients reach it: a pair, a path, or an abstract name."""
-        address = self._place.address
-        if isinstance(address, tuple) and address[0] in _REACHABLE:
-            return (_REACHABLE[address[0]], *address[1:])
-        return address
-
-    @property
-    def host(self) -> str:
-        """The host of its address.
-
-        Raises:
-            UsageError: It has none: it is a Unix socket.
-        """
-        return str(self._inet("host")[0])
-
-    @property
-    def port(self) -> int:
-        """The port of its address.
-
-        Raises:
-            UsageError: It has none: it is a Unix socket.
-        """
-        return int(self._inet("port")[1])
-
-    @property
-    def path(self) -> str:
-        """The path of its Unix socket.
-
-        Raises:
-            UsageError: It has none: it is not a Unix socket, or an abstract one.
-        """
-        address = self.address
-        if isinstance(address, tuple) or os.fsencode(address)[:1] == b"\0":
-            raise UsageError(f"{self} has no path; its address is {format_address(address)}")
-        return os.fsdecode(address)
-
-    def _inet(self, what: str) -> tuple[Any, ...]:
-        address = self.address
-        if not isinstance(address, tuple):
-            raise UsageError(f"{self} has no {what}; its address is {format_address(address)}")
-        return address
+        return reachable(self._place.address)
 
     @property
     def upstream(self) -> Address:
@@ -170,7 +97,7 @@ class Link:
     @property
     def is_up(self) -> bool:
         """Whether it takes clients: it is neither down nor stopped, and no `Refuse` is at work."""
-        return self._gate is not None
+        return self._door.is_open
 
     def __repr__(self) -> str:
         faults = self._standing.plan
@@ -184,11 +111,24 @@ class Link:
     # -- what passed
 
     @property
+    def transcript(self) -> Transcript | None:
+        """What passed between clients and here; None if recording is off."""
+        return self._traffic.transcript
+
+    @property
+    def upstream_transcript(self) -> Transcript | None:
+        """What passed between here and the server. Connections have the same numbers in both."""
+        return self._traffic.upstream_transcript
+
+    @property
+    def trace(self) -> Trace:
+        """What the faults decided."""
+        return self._traffic.trace
+
+    @property
     def connections(self) -> list[LinkConnection]:
         """All connections in the order in which clients came, the last ten thousand of those that have ended included."""
-        with self._lock:
-            known = [*self._ended, *self._live.values()]
-        return sorted(known, key=lambda one: one.number)
+        return self._traffic.connections
 
     @property
     def hits(self) -> Counter[str]:
@@ -198,18 +138,7 @@ class Link:
     @property
     def passed(self) -> dict[Direction, tuple[int, int]]:
         """Bytes received and delivered each way, on all connections that there ever were."""
-
-        def count() -> list[int]:
-            with self._lock:
-                counts = [self._passed, *(record.count_passed() for record in self._live.values())]
-            return [sum(column) for column in zip(*counts, strict=True)]
-
-        try:
-            # In the relay's thread, or bytes that have just been delivered might not be counted yet.
-            sums = self.relay.call(count)
-        except UsageError:
-            sums = count()  # it was stopped
-        return {"upstream": (sums[0], sums[1]), "downstream": (sums[2], sums[3])}
+        return self._traffic.passed
 
     @property
     def histories(self) -> list[History]:
@@ -251,8 +180,8 @@ class Link:
 
         def add() -> str:
             name, group = self._standing.add(key, wanted)
-            self._accept_through(name, group)
-            self._each(lambda passage: passage.add_faults(name, group))
+            self._door.put(name, group)
+            self._traffic.each(lambda passage: passage.add_faults(name, group))
             return name
 
         return self.relay.call(add)
@@ -267,8 +196,8 @@ class Link:
 
         def update() -> None:
             group = self._standing.replace(key, wanted)
-            self._accept_through(key, group)
-            self._each(lambda passage: passage.replace_faults(key, group))
+            self._door.put(key, group)
+            self._traffic.each(lambda passage: passage.replace_faults(key, group))
 
         self.relay.call(update)
 
@@ -281,8 +210,8 @@ class Link:
 
         def remove() -> None:
             self._standing.remove(key)
-            self._accept_through(key, None)
-            self._each(lambda passage: passage.remove_faults(key))
+            self._door.put(key, None)
+            self._traffic.each(lambda passage: passage.remove_faults(key))
 
         self.relay.call(remove)
 
@@ -298,20 +227,20 @@ class Link:
             others = [key for key, _ in self._standing if key]
             for key in others:
                 self._standing.remove(key)
-                self._accept_through(key, None)
+                self._door.put(key, None)
             group = (
                 self._standing.replace("", wanted)
                 if "" in self._standing.groups
                 else self._standing.add("", wanted)[1]
             )
-            self._accept_through("", group)
+            self._door.put("", group)
 
-            def apply(passage: RelayedConnection | RelayedPeer) -> None:
+            def apply(passage: Passage) -> None:
                 for key in others:
                     passage.remove_faults(key)
                 passage.replace_faults("", group)
 
-            self._each(apply)
+            self._traffic.each(apply)
 
         self.relay.call(exchange)
 
@@ -334,20 +263,6 @@ class Link:
         check_faults(wanted, self.transport)
         return wanted
 
-    def _accept_through(self, key: str, group: Plan | None) -> None:
-        """Let the faults of this group that work where connections are accepted be these."""
-        self.accepting.put(key, group, monotonic())
-        self._settle()
-
-    def _each(self, change: Callable[[Any], object]) -> None:
-        for record in list(self._live.values()):
-            passage = record.passage
-            if passage is not None:
-                try:
-                    change(passage)
-                except Exception as error:  # noqa: BLE001 - a trigger's own function
-                    passage.fail(error)
-
     # -- down and up
 
     @contextlib.contextmanager
@@ -357,7 +272,7 @@ class Link:
         Args:
             reset: Whether those who are connected get RST instead of FIN.
         """
-        was_up = not self._down
+        was_up = not self._door.is_down
         self.disable(reset=reset)
         try:
             yield self
@@ -369,73 +284,14 @@ class Link:
         """Go down until `enable`; see `down`. Nothing happens if it is down."""
 
         def disable() -> None:
-            self._down = True
-            self._settle()
-            self._cut(reset=reset)
+            self._door.shut()
+            self._traffic.cut(reset=reset)
 
         self.relay.call(disable)
 
     def enable(self) -> None:
         """Come up again on the same address. Nothing happens if it is up."""
-
-        def enable() -> None:
-            self._down = False
-            self._settle()
-
-        self.relay.call(enable)
-
-    def _begin(self) -> None:
-        for key, group in self._standing:
-            self.accepting.put(key, group, monotonic())
-        if self._down or self.accepting.refuses:
-            self._place.down()
-        else:
-            self._open_gate()
-            self.set_backlog()
-
-    def _settle(self) -> None:
-        """Take clients, or do not, as faults and `disable` have it."""
-        if self._stopped:
-            return
-        gate = self._gate
-        if self._down or self.accepting.refuses:
-            if isinstance(gate, StreamGate) and not (self._down or self.accepting.hesitates):
-                gate.take_all()  # they are connected, as far as they know
-            self._close_gate()
-            self._place.down()
-        elif gate is None:
-            self._place.up()
-            self._open_gate()
-        elif isinstance(gate, StreamGate):
-            gate.due(monotonic())  # who was let wait may come in now
-        self.set_backlog()
-
-    def set_backlog(self) -> None:
-        """Let the queue of clients be as long as faults let it be."""
-        if self.transport == "stream":
-            self._place.set_backlog(self.accepting.backlog)
-
-    def _open_gate(self) -> None:
-        sock = self._place.sock
-        assert sock is not None
-        self._gate = (StreamGate if self.transport == "stream" else DatagramGate)(self, sock)
-
-    def _close_gate(self) -> None:
-        gate, self._gate = self._gate, None
-        if gate is not None:
-            gate.close()
-
-    def _cut(self, *, reset: bool) -> None:
-        for opening in list(self._openings):
-            opening.give_up(ConnectionAbortedError("the link goes down"))
-        for record in list(self._live.values()):
-            passage = record.passage
-            if passage is not None:
-                self._excuse(record)
-                if reset:
-                    passage.reset()
-                else:
-                    passage.force()
+        self.relay.call(self._door.open)
 
     # -- clients
 
@@ -481,9 +337,9 @@ class Link:
         from ..tls import hostname_for
 
         server = self.settings.server
-        if self._client_credential is not None:
-            context, name = self._client_credential.client_context(), hostname_for(self.address)
-        elif self.server_context is None and getattr(getattr(server, "kind", None), "tls", None):
+        if self._traffic.client_credential is not None:
+            context, name = self._traffic.client_credential.client_context(), hostname_for(self.address)
+        elif self._traffic.server_context is None and getattr(getattr(server, "kind", None), "tls", None):
             context, name = server.client_context(), hostname_for(server.address)
         else:
             return options
@@ -517,48 +373,23 @@ class Link:
                 self._halt()
         finally:
             self._place.close()
-            if self._directory is not None:
-                self._directory.close()
+            self._traffic.close()
             for client in self._clients:
                 client.close()
             self._on_stop(self)
-        self._raise_errors()
+        self._traffic.raise_errors(self)
 
     def _drain(self) -> threading.Event:
-        """Carry what has arrived; the event comes when it has been taken."""
-        if isinstance(self._gate, DatagramGate):
-            self._gate.take_all()
-        self._close_gate()
-        self._each(lambda passage: passage.drain())
-        passages = [record.passage for record in self._live.values()]
-        busy = {one for one in passages if one is not None and not one.is_drained}
-        drained = threading.Event()
-
-        def settled(passage: RelayedConnection | RelayedPeer) -> None:
-            busy.discard(passage)
-            if not busy:
-                drained.set()
-
-        for passage in busy:
-            passage.on_drained = settled
-        if not busy:
-            drained.set()
-        return drained
+        self._door.close()
+        return self._traffic.drain()
 
     def _halt(self) -> None:
-        self._close_gate()
-        self._cut(reset=False)
+        self._door.close()
+        self._traffic.cut(reset=False)
 
     def take_complaint(self) -> str:
         """What faults and triggers of one's own have raised so far; it is forgotten then. Nothing if there is nothing."""
-        errors, self.errors = self.errors, []
-        lines = [f"{type(error).__name__}: {error}" for error in errors]
-        return f"a fault or a trigger of {self} raised: " + "; ".join(lines) if lines else ""
-
-    def _raise_errors(self) -> None:
-        first = self.errors[:1]
-        if complaint := self.take_complaint():
-            raise HandlerFailed(complaint) from first[0]
+        return self._traffic.take_complaint(self)
 
     def __enter__(self) -> Self:
         return self
@@ -573,170 +404,6 @@ class Link:
                 raise
             error.add_note(f"{type(failure).__name__}: {failure}")
 
-    # -- for its parts, in the relay's thread
-
-    def accepted(self, near: socket.socket, address: Any) -> None:
-        """A client has come."""
-        record = self._enter(address)
-        if self.transcript is not None:
-            self.transcript.add(Connect(self.transcript.now(), record.number, address, self._place.address))
-        opening = Opening(self, near, record)
-        self._openings.add(opening)
-        opening.advance()
-
-    def turned_away(self, near: socket.socket, address: Any, reason: str) -> None:
-        """A client has come, and a fault does not let it in."""
-        record = self._enter(address)
-        if self.transcript is not None:
-            self.transcript.add(Connect(self.transcript.now(), record.number, address, self._place.address))
-            self.transcript.note(record.number, reason)
-            self.transcript.close(record.number, "server", "rst")
-        hard_reset(near)
-        self._end(record, "failed", reason)
-
-    def opened(self, opening: Opening, client: Leg, server: Leg) -> None:
-        """A client has got through to the server."""
-        self._openings.discard(opening)
-        record = opening.record
-        record.far = here = server.sock.getsockname()
-        if record.hit is not None:
-            self._excuse(record)
-        if self.upstream_transcript is not None:
-            self.upstream_transcript.add(
-                Connect(self.upstream_transcript.now(), record.number, here, self.upstream)
-            )
-        passage = RelayedConnection(
-            self.relay,
-            client,
-            server,
-            seed=self.seed,
-            number=record.number,
-            tell=self._tell,
-            on_end=self._passage_ended,
-            opened=record.opened,
-        )
-        record.begin(passage)
-        self._show(record)
-        self._carry(passage, record)
-
-    def opening_failed(self, opening: Opening, reason: str) -> None:
-        """A client has not got through."""
-        self._openings.discard(opening)
-        record = opening.record
-        if self.transcript is not None:
-            self.transcript.note(record.number, reason)
-            self.transcript.close(record.number, "server", "rst")
-        self._end(record, "failed", reason)
-
-    def peer_came(self, client: DatagramEnd, server: DatagramEnd, address: Any) -> RelayedPeer:
-        """A datagram has come from somebody new."""
-        record = self._enter(address)
-        for transcript, end in ((self.transcript, client), (self.upstream_transcript, server)):
-            if transcript is not None:
-                transcript.name_peer(record.number, end.peer)
-        peer = RelayedPeer(
-            self.relay,
-            client,
-            server,
-            seed=self.seed,
-            number=record.number,
-            tell=self._tell,
-            on_end=self._passage_ended,
-        )
-        record.begin(peer)
-        self._show(record)
-        self._carry(peer, record)
-        return peer
-
-    def _carry(self, passage: RelayedConnection | RelayedPeer, record: LinkConnection) -> None:
-        try:
-            self.relay.carry(passage, self._standing.groups)
-        except Exception as error:  # noqa: BLE001 - a trigger's own function: for `stop`, not for others' connections
-            self._excuse(record)
-            self.failed(error)
-
-    def upstream_socket(self) -> socket.socket:
-        """A datagram socket that is connected to the server, and has a name to which it can answer."""
-        sock = socket.socket(self.upstream_family, socket.SOCK_DGRAM)
-        try:
-            if self.upstream_family == getattr(socket, "AF_UNIX", None):
-                sock.bind(self._upstream_name())
-            sock.setblocking(False)
-            sock.connect(self.upstream)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-
-    def _upstream_name(self) -> str:
-        if os.path.exists("/proc/net/unix"):
-            return ""  # the kernel picks a name
-        if self._directory is None:
-            self._directory = SocketDirectory()
-        return self._directory.path()
-
-    def note(self, number: int, text: str) -> None:
-        """Write a remark into the transcript."""
-        if self.transcript is not None:
-            self.transcript.note(number, text)
-
-    def failed(self, error: Exception) -> None:
-        """Something has raised that should not."""
-        self.errors.append(error)
-        self.note(0, f"{type(error).__name__}: {error}")
-
-    def _enter(self, address: Any) -> LinkConnection:
-        self._count += 1
-        record = LinkConnection(self._count, address, monotonic())
-        for fault in self.accepting.take_decided():
-            record.count(fault)
-        with self._lock:
-            self._live[record.number] = record
-        self._show(record)
-        return record
-
-    def _show(self, event: LinkConnection | Decision) -> None:
-        if self.settings.watch is not None:
-            self.settings.watch(event)
-
-    def _tell(self, decision: Decision) -> None:
-        self.trace.add(decision)
-        record = self._live.get(decision.connection)
-        if record is not None:
-            if record.hit is None:
-                self._excuse(record)
-            record.count(decision.fault)
-        self._show(decision)
-        self.note(decision.connection, f"{decision.fault}, {decision.direction}: {decision.what}")
-
-    def _excuse(self, record: LinkConnection) -> None:
-        """The server is not to blame for what becomes of this connection."""
-        expect_cut = getattr(self.settings.server, "expect_cut", None)
-        if expect_cut is not None and record.far is not None:
-            expect_cut(record.far)
-
     def expect_cut(self, address: Any) -> None:
         """The connection from this address is meant to break: see `Running.expect_cut`. For links that lead here."""
-        with self._lock:
-            found = [record for record in self._live.values() if record.client == address]
-        for record in found:
-            self._excuse(record)
-
-    def _passage_ended(self, passage: RelayedConnection | RelayedPeer) -> None:
-        record = self._live.get(passage.number)
-        if passage.error is not None:
-            if record is not None:
-                self._excuse(record)
-            self.failed(passage.error)
-        if isinstance(passage, RelayedPeer) and isinstance(self._gate, DatagramGate):
-            self._gate.forget(passage)
-        if record is not None:
-            self._end(record, STATES[passage.end or "reset"])
-
-    def _end(self, record: LinkConnection, state: State, reason: str = "") -> None:
-        record.end(state, monotonic(), reason)
-        with self._lock:
-            self._live.pop(record.number, None)
-            self._ended.append(record)
-            self._passed = [a + b for a, b in zip(self._passed, record.count_passed(), strict=True)]
-        self._show(record)
+        self._traffic.expect_cut(address)

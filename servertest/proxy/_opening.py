@@ -18,13 +18,46 @@ if TYPE_CHECKING:
 
     from ..transcript import Recorder, Side
     from ..wire._relay_tls import TlsSession
-    from ._link import Link
     from ._record import LinkConnection
+    from ._traffic import Traffic
 
-__all__ = ("Opening",)
+__all__ = ("Opening", "open_connection")
 
 #: Seconds after which a Unix server with a full backlog is tried again: the system does not tell when there is room.
 _RETRY = 0.005
+
+#: A socket that does not block from the beginning, where the system has that.
+_STREAM = socket.SOCK_STREAM | getattr(socket, "SOCK_NONBLOCK", 0)
+
+
+def open_connection(traffic: Traffic, near: socket.socket, record: LinkConnection) -> None:
+    """Take a client to the server: at once where that goes, as over the loopback interface; else by an `Opening`.
+
+    Args:
+        traffic: Is told what becomes of it.
+        near: The client's socket.
+        record: What is known of the connection.
+    """
+    if traffic.client_context is not None or traffic.server_context is not None:
+        traffic.opening(Opening(traffic, near, record))
+        return
+    far: socket.socket | None = None
+    try:
+        far = _server_socket(traffic)
+        code = far.connect_ex(traffic.settings.upstream)
+        there = code == 0 or (code == errno.EINPROGRESS and _is_connected(far))
+    except OSError as error:
+        if far is not None:
+            far.close()
+        # First the words, then the deed: who sees the RST finds the reason.
+        traffic.not_opened(record, _reason(_connecting(traffic), error))
+        hard_reset(near)
+        return
+    if there:
+        client = Leg(near, "client", traffic.transcript, record.number)
+        traffic.opened(record, client, Leg(far, "server", traffic.upstream_transcript, record.number))
+    else:
+        traffic.opening(Opening(traffic, near, record, far, code))
 
 
 class Opening:
@@ -33,20 +66,23 @@ class Opening:
     Nothing here waits: it goes on whenever one of its sockets is ready.
 
     Args:
-        link: Whose connection it is.
+        traffic: Is told what becomes of it.
         near: The client's socket.
         record: What is known of the connection.
+        far: A socket that is connecting to the server already, if there is one.
+        code: What the system has said of that.
     """
 
     __slots__ = (
         "_at",
+        "_code",
         "_deadline",
         "_far",
         "_far_session",
-        "_link",
         "_near",
         "_near_session",
         "_steps",
+        "_traffic",
         "_watched",
         "readable",
         "record",
@@ -54,16 +90,24 @@ class Opening:
         "writable",
     )
 
-    def __init__(self, link: Link, near: socket.socket, record: LinkConnection) -> None:
-        self._link = link
+    def __init__(
+        self,
+        traffic: Traffic,
+        near: socket.socket,
+        record: LinkConnection,
+        far: socket.socket | None = None,
+        code: int = 0,
+    ) -> None:
+        self._traffic = traffic
         self._near = near
-        self._far: socket.socket | None = None
+        self._far = far
+        self._code = code
         self._near_session: TlsSession | None = None
         self._far_session: TlsSession | None = None
         self.record = record
         self.readable = self.writable = False
         self.timer_at: float | None = None
-        self._deadline = monotonic() + link.settings.connect_timeout
+        self._deadline = monotonic() + traffic.settings.connect_timeout
         self._at = ""
         self._watched: list[int] = []
         self._steps = self._open()
@@ -75,7 +119,7 @@ class Opening:
     def due(self, now: float) -> None:
         """It has taken too long, or what could not be waited for is to be tried again."""
         if now >= self._deadline:
-            seconds = self._link.settings.connect_timeout
+            seconds = self._traffic.settings.connect_timeout
             self.give_up(TimeoutError(f"nothing came of it within {seconds:g} s"))
         else:
             self.advance()
@@ -98,40 +142,35 @@ class Opening:
         if self._far is not None:
             self._far.close()
         # First the words, then the deed: who sees the RST finds the reason.
-        self._link.opening_failed(self, f"{self._doing()} failed: {error}")
+        self._traffic.not_opened(self.record, _reason(self._at or _connecting(self._traffic), error), self)
         if self._near_session is not None and "SSL" in type(error).__name__:
             _close_after_alert(self._near)
         else:
             hard_reset(self._near)
 
     def _open(self) -> Generator[None, None, None]:
-        link = self._link
-        if link.client_context is not None:
-            self._at = "handshake with the client"
+        traffic = self._traffic
+        if traffic.client_context is not None:
+            self._at = "the TLS handshake with the client"
             self._near.setblocking(False)
             self._watch(self._near)
-            self._near_session = _session(link.client_context, self._near, server_side=True)
+            self._near_session = _session(traffic.client_context, self._near, server_side=True)
             yield from self._shake_hands(self._near_session)
             _acknowledge(self._near)
         self._at = ""
         far = yield from self._connect()
-        if link.server_context is not None:
-            self._at = "handshake with the server"
-            self._far_session = _session(link.server_context, far, server_hostname=link.server_hostname)
+        if traffic.server_context is not None:
+            self._at = "the TLS handshake with the server"
+            self._far_session = _session(traffic.server_context, far, server_hostname=traffic.server_hostname)
             yield from self._shake_hands(self._far_session)
         self._hand_over(far)
 
-    def _doing(self) -> str:
-        if self._at:
-            return f"the TLS {self._at}"
-        return f"a connection to {format_address(self._link.settings.upstream)}"
-
     def _connect(self) -> Generator[None, None, socket.socket]:
-        address = self._link.settings.upstream
-        self._far = far = socket.socket(self._link.upstream_family, socket.SOCK_STREAM)
-        far.setblocking(False)
-        make_prompt(far)
-        code = far.connect_ex(address)
+        address = self._traffic.settings.upstream
+        if self._far is None:
+            self._far = _server_socket(self._traffic)
+            self._code = self._far.connect_ex(address)
+        far, code = self._far, self._code
         while code == errno.EAGAIN:
             self._wait(_RETRY)
             yield
@@ -139,7 +178,6 @@ class Opening:
         if code not in (0, errno.EINPROGRESS):
             raise OSError(code, os.strerror(code))
         self._watch(far)
-        # On the loopback interface it is there at once.
         while not _is_connected(far):
             self._wait()
             yield
@@ -152,27 +190,43 @@ class Opening:
 
     def _hand_over(self, far: socket.socket) -> None:
         self.timer_at = None
-        link, number = self._link, self.record.number
-        client = _leg(self._near, "client", link.transcript, number, self._near_session)
-        server = _leg(far, "server", link.upstream_transcript, number, self._far_session)
+        traffic, number = self._traffic, self.record.number
+        client = _leg(self._near, "client", traffic.transcript, number, self._near_session)
+        server = _leg(far, "server", traffic.upstream_transcript, number, self._far_session)
         self._watched.clear()  # they are the relay's now
-        link.opened(self, client, server)
+        traffic.opened(self.record, client, server, self)
 
     # -- waiting
 
     def _watch(self, sock: socket.socket) -> None:
         self._watched.append(sock.fileno())
-        self._link.relay.watch(sock.fileno(), self)
+        self._traffic.relay.watch(sock.fileno(), self)
 
     def _wait(self, seconds: float | None = None) -> None:
         until = self._deadline if seconds is None else min(self._deadline, monotonic() + seconds)
-        self._link.relay.call_at(until, self)
+        self._traffic.relay.call_at(until, self)
 
     def _forget(self) -> None:
         self.timer_at = None
         for fd in self._watched:
-            self._link.relay.unwatch(fd, self)
+            self._traffic.relay.unwatch(fd, self)
         self._watched.clear()
+
+
+def _server_socket(traffic: Traffic) -> socket.socket:
+    far = socket.socket(traffic.upstream_family, _STREAM)
+    if far.gettimeout() != 0:
+        far.setblocking(False)
+    make_prompt(far)
+    return far
+
+
+def _connecting(traffic: Traffic) -> str:
+    return f"a connection to {format_address(traffic.settings.upstream)}"
+
+
+def _reason(doing: str, error: Exception) -> str:
+    return f"{doing} failed: {error}"
 
 
 def _is_connected(sock: socket.socket) -> bool:

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from .._support import format_address
 
 if TYPE_CHECKING:
-    from ..wire._relay_connection import RelayedConnection
-    from ..wire._relay_datagrams import RelayedPeer
-    from ..wire._relay_passage import End
+    from ..wire._relay_passage import End, Passage
 
 __all__ = ("LinkConnection", "State")
 
@@ -51,7 +49,7 @@ class LinkConnection:
         self.reason = ""
         self.far: Any = None  # our own address towards the server
         self.hit: Counter[str] | None = None
-        self.passage: RelayedConnection | RelayedPeer | None = None
+        self.passage: Passage | None = None
         self._state: State = "connecting"
         self._ended: float | None = None
         self._passed = (0, 0, 0, 0)
@@ -113,7 +111,7 @@ class LinkConnection:
 
     # -- for the link
 
-    def begin(self, passage: RelayedConnection | RelayedPeer) -> None:
+    def begin(self, passage: Passage) -> None:
         """It is open."""
         self.passage = passage
         self._state = "open"

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from .._support import UsageError, format_address
+from .._support import UsageError, format_address, reachable
 from ._crowd import Crowd
 from ._job import Job
 from ._limits import SPARE, raise_descriptor_limit
@@ -30,8 +30,6 @@ __tracebackhide__ = True
 
 EngineName: TypeAlias = Literal["local", "execnet", "locust"]
 """What plays the clients: a child process; gateways of execnet; Locust."""
-
-_REACHABLE = {"::": "::1", "0.0.0.0": "127.0.0.1"}  # noqa: S104 - looked up, not bound
 
 
 def swarm(
@@ -110,9 +108,7 @@ def _target(server: Any) -> tuple[Address, dict[str, Any]]:
     address, kind = getattr(server, "address", None), getattr(server, "kind", None)
     if address is None:
         raise UsageError(f"a swarm goes to a running server or an address, not to {server!r}")
-    if isinstance(address, tuple):
-        address = (_REACHABLE.get(address[0], address[0]), *address[1:])
-    return address, {} if kind is None else {"transport": kind.transport, "tls": bool(kind.tls)}
+    return reachable(address), {} if kind is None else {"transport": kind.transport, "tls": bool(kind.tls)}
 
 
 def _secrets(server: Any, made: Profile, found: dict[str, Any]) -> tuple[str, str | None, dict[str, Any]]:
