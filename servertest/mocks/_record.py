@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ("Recording", "record", "write_recording")
 
 #: What is kept in memory until it is written: a recording with gaps could not be replayed.
-_LIMITS = {
+_LIMITS: dict[str, int] = {
     "max_bytes": 1 << 40,
     "max_events": 1 << 40,
     "max_connections": 1 << 40,
@@ -60,9 +60,7 @@ def record(
     from ..proxy import link
 
     scrubs_of(scrub)  # what cannot be scrubbed must not be recorded
-    made = link(upstream, **settings)
-    assert made.transcript is not None
-    made.transcript = Transcript(started=made.transcript.started, **_LIMITS)
+    made = link(upstream, transcript=Transcript(**_LIMITS), **settings)
     return Recording(made, Path(file), tuple(scrub), times=times, addresses=addresses)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from .._support import Transport
     from ..faults import Decision, Faults
+    from ..transcript import Transcript
     from ._record import LinkConnection
 
 __all__ = ("Proxy", "link")
@@ -55,7 +56,7 @@ class Proxy:
         listen: Any = None,
         transport: Transport | None = None,
         expose: bool = False,
-        transcript: bool = True,
+        transcript: bool | Transcript = True,
         tls: Any = None,
         upstream_tls: Any = None,
         server_hostname: str | None = None,
@@ -77,7 +78,7 @@ class Proxy:
                 "abstract"). A free loopback address of the server's family by default.
             transport: "stream" or "datagram"; by default as the server says, which means "stream" for an address.
             expose: Let `listen` be an address that other machines can reach.
-            transcript: Whether to record what passes.
+            transcript: Whether to record what passes; or a transcript, to record it there.
             tls: Ends the client's side of TLS here, so that faults and transcript see plain text: True, a profile or its name,
                 an `Authority`, a server credential or an `ssl.SSLContext`. TLS passes through untouched if left out.
             upstream_tls: Begins TLS towards the server here: True, an `Authority`, a client credential or a context.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from .._support import Address, Transport
     from ..faults import Decision, Faults
+    from ..transcript import Transcript
     from ._record import LinkConnection
 
 __all__ = ("Settings", "is_loopback", "settings_for")
@@ -46,7 +47,7 @@ class Settings:
         listen: Where the link listens; None for a free address.
         faults: What goes wrong from the beginning.
         seed: Where random numbers come from.
-        recording: Whether there are transcripts.
+        recording: Whether there are transcripts; or the one that what clients say goes into.
         tls: What the client's side of TLS ends in: True, a profile, its name, a credential or a context; None if TLS passes.
         upstream_tls: Likewise for the server's side: True, a context or a credential.
         server_hostname: The name to check at the server.
@@ -65,7 +66,7 @@ class Settings:
     listen: Address | None
     faults: Plan
     seed: int | str
-    recording: bool = True
+    recording: bool | Transcript = True
     tls: Any = None
     upstream_tls: Any = None
     server_hostname: str | None = None
@@ -85,7 +86,7 @@ def settings_for(
     listen: Any = None,
     transport: Transport | None = None,
     expose: bool = False,
-    transcript: bool = True,
+    transcript: bool | Transcript = True,
     tls: Any = None,
     upstream_tls: Any = None,
     server_hostname: str | None = None,

@@ -62,9 +62,10 @@ class Traffic:
     def __init__(self, settings: Settings, relay: Relay, address: Address, standing: Standing) -> None:
         self.settings = settings
         self.relay = relay
-        self.transcript: Transcript | None = Transcript() if settings.recording else None
-        self.upstream_transcript: Transcript | None = (
-            Transcript(started=self.transcript.started) if self.transcript else None
+        recording = settings.recording
+        self.transcript = Transcript() if recording is True else recording or None
+        self.upstream_transcript = (
+            None if self.transcript is None else Transcript(started=self.transcript.started)
         )
         self.trace = Trace()
         self.errors: list[Exception] = []
