@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar, overload
 
 from .._support import DEFAULT_TIMEOUT
 from ._async_waiting import LoopWaiter
-from ._datagram_core import DatagramCore, open_datagram
+from ._datagram_core import open_datagram
 from ._faults import faults_of
 from ._fronts import DatagramFront
 
@@ -31,15 +32,9 @@ T = TypeVar("T")
 class AsyncDatagramClient(DatagramFront):
     """`DatagramClient` for asyncio: the same names, arguments, results and errors; each method is a coroutine."""
 
-    def __init__(
-        self,
-        core: DatagramCore,
-        *,
-        timeout: float = DEFAULT_TIMEOUT,
-        on_deadline: Note = None,
-    ) -> None:
-        super().__init__(core, timeout, on_deadline, core.faults)
-        self._waiter = LoopWaiter()
+    @cached_property
+    def _waiter(self) -> LoopWaiter:
+        return LoopWaiter()
 
     @classmethod
     async def connect(

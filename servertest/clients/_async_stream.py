@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .._support import DEFAULT_TIMEOUT, Deadline
 from ._async_waiting import LoopWaiter
-from ._core import StreamCore, hostname_of
+from ._core import hostname_of
 from ._dial import dial_stream
-from ._faults import before_connect, faults_of
+from ._faults import before_connect
 from ._fronts import StreamFront
 from ._messages import Message, framed
 from ._wants import Everything, Exactly, Line, Some, Until, wanted
 
 if TYPE_CHECKING:
-    import socket
     import ssl
     from types import TracebackType
     from typing import Self
@@ -49,21 +49,9 @@ class AsyncStreamClient(StreamFront):
         connection: The number of the connection for faults, from 1.
     """
 
-    def __init__(
-        self,
-        sock: socket.socket,
-        *,
-        timeout: float = DEFAULT_TIMEOUT,
-        address: Address | None = None,
-        on_deadline: Note = None,
-        faults: Faults = None,
-        seed: int | str = 0,
-        connection: int = 1,
-    ) -> None:
-        around = faults_of(faults, seed, connection)
-        core = StreamCore(sock if around is None else around.around(sock), address)
-        super().__init__(core, timeout, on_deadline, around)
-        self._waiter = LoopWaiter()
+    @cached_property
+    def _waiter(self) -> LoopWaiter:
+        return LoopWaiter()
 
     @classmethod
     async def connect(

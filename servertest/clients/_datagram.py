@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, TypeVar, overload
 
 from .._support import DEFAULT_TIMEOUT
-from ._datagram_core import DatagramCore, open_datagram
+from ._datagram_core import open_datagram
 from ._faults import faults_of
 from ._fronts import DatagramFront
 from ._steps import run
@@ -34,15 +34,6 @@ class DatagramClient(DatagramFront):
     ``timeout`` is, in seconds, for the whole of a call, as with `StreamClient`. A datagram that an `expect` found wrong, or
     that was too long for a `receive`, is still there for the next call.
     """
-
-    def __init__(
-        self,
-        core: DatagramCore,
-        *,
-        timeout: float = DEFAULT_TIMEOUT,
-        on_deadline: Note = None,
-    ) -> None:
-        super().__init__(core, timeout, on_deadline, core.faults)
 
     @classmethod
     def connect(

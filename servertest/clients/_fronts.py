@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._support import Deadline, UsageError, format_address
+from .._support import DEFAULT_TIMEOUT, Deadline, UsageError, format_address
+from ._core import StreamCore
+from ._faults import faults_of
 
 if TYPE_CHECKING:
     import socket
@@ -12,7 +14,6 @@ if TYPE_CHECKING:
 
     from .._support import Address
     from ..faults import Faults, Plan, Trace
-    from ._core import StreamCore
     from ._datagram_core import DatagramCore
     from ._faults import ClientFaults
     from ._steps import Note
@@ -108,10 +109,19 @@ class StreamFront(_Front):
     """The part of a stream client that does not wait."""
 
     def __init__(
-        self, core: StreamCore, timeout: float, on_deadline: Note, faults: ClientFaults | None = None
+        self,
+        sock: socket.socket,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        address: Address | None = None,
+        on_deadline: Note = None,
+        faults: Faults = None,
+        seed: int | str = 0,
+        connection: int = 1,
     ) -> None:
-        super().__init__(core, timeout, on_deadline, faults)
-        self._core = core
+        around = faults_of(faults, seed, connection)
+        self._core = StreamCore(sock if around is None else around.around(sock), address)
+        super().__init__(self._core, timeout, on_deadline, around)
 
     @property
     def tls(self) -> ssl.SSLObject | None:
@@ -131,7 +141,11 @@ class DatagramFront(_Front):
     """The part of a datagram client that does not wait."""
 
     def __init__(
-        self, core: DatagramCore, timeout: float, on_deadline: Note, faults: ClientFaults | None = None
+        self,
+        core: DatagramCore,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        on_deadline: Note = None,
     ) -> None:
-        super().__init__(core, timeout, on_deadline, faults)
+        super().__init__(core, timeout, on_deadline, core.faults)
         self._core = core

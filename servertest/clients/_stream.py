@@ -6,16 +6,15 @@ import re
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .._support import DEFAULT_TIMEOUT, Deadline
-from ._core import StreamCore, hostname_of
+from ._core import hostname_of
 from ._dial import dial_stream
-from ._faults import before_connect, faults_of
+from ._faults import before_connect
 from ._fronts import StreamFront
 from ._messages import Message, framed
 from ._steps import run
 from ._wants import Everything, Exactly, Line, Some, Until, wanted
 
 if TYPE_CHECKING:
-    import socket
     import ssl
     from types import TracebackType
     from typing import Self
@@ -50,21 +49,6 @@ class StreamClient(StreamFront):
         seed: Where faults have their random numbers from.
         connection: The number of the connection for faults, from 1.
     """
-
-    def __init__(
-        self,
-        sock: socket.socket,
-        *,
-        timeout: float = DEFAULT_TIMEOUT,
-        address: Address | None = None,
-        on_deadline: Note = None,
-        faults: Faults = None,
-        seed: int | str = 0,
-        connection: int = 1,
-    ) -> None:
-        around = faults_of(faults, seed, connection)
-        core = StreamCore(sock if around is None else around.around(sock), address)
-        super().__init__(core, timeout, on_deadline, around)
 
     @classmethod
     def connect(
