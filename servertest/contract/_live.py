@@ -30,19 +30,20 @@ def script_of(conversation: Conversation) -> Script:
     return Script(conversation.number, conversation.transport, tuple(steps))
 
 
-def converse(running: Running, conversation: Conversation, timeout: float) -> Finding | None:
+def converse(running: Running, conversation: Conversation, timeout: float, **options: Any) -> Finding | None:
     """Hold a conversation on a connection of its own.
 
     Args:
         running: The server.
         conversation: What is said and expected.
         timeout: Seconds for each step.
+        options: As for `Running.connect`.
 
     Returns:
         What went wrong first, if anything did.
     """
     try:
-        client = running.connect(timeout=timeout)
+        client = running.connect(timeout=timeout, **options)
     except OSError as error:
         return Finding(conversation.number, 0, "a client cannot connect", str(error))
     return play(script_of(conversation), client)

@@ -30,6 +30,8 @@ _PATIENCE = 1.0
 #: Milliseconds that bytes may take from one end to the other.
 _DELIVERY = 100
 _BLOCK = 65_536
+#: Bytes of replies that are kept where memory is measured: what the client keeps is not the handler's.
+_KEPT = 1 << 20
 #: Seconds between two looks at what has come: the first, and the longest; each is twice as long as the one before.
 _LOOK, _LONGEST_LOOK = 0.0002, 0.004
 #: Questions without waiting, in a row, after which the next thing happens all the same.
@@ -53,7 +55,8 @@ class Tape:
     """The client's end.
 
     Attributes:
-        received: What has come so far.
+        received: What has come so far; where memory is measured, only the beginning of what is long.
+        taken: How many bytes have come.
         waits: When the handler waited.
         sent: Bytes sent so far.
     """
@@ -61,6 +64,7 @@ class Tape:
     def __init__(self, plan: Plan, near: socket.socket, clock: Clock, threads: int) -> None:
         self.plan = plan
         self.received = bytearray()
+        self.taken = 0
         self.waits: list[Wait] = []
         self.sent = 0
         self.events: list[tuple[str, bytes]] = []
@@ -129,8 +133,8 @@ class Tape:
         self.drain()
         size, since, look = -1, _monotonic(), _LOOK
         while seconds := self._time_for_more():
-            if len(self.received) != size:
-                size, since, look = len(self.received), _monotonic(), _LOOK
+            if self.taken != size:
+                size, since, look = self.taken, _monotonic(), _LOOK
             elif _monotonic() - since > seconds:
                 break
             with contextlib.suppress(OSError, ValueError):
@@ -139,9 +143,9 @@ class Tape:
             self.drain()
         if not self.waits or (self.waits[-1].sent, self.waits[-1].received) != (
             self.sent,
-            len(self.received),
+            self.taken,
         ):
-            self.waits.append(Wait(self.sent, len(self.received), self._clock.ahead - self._began))
+            self.waits.append(Wait(self.sent, self.taken, self._clock.ahead - self._began))
             if self.on_wait is not None:
                 self.on_wait(len(self.waits) - 1)
 
@@ -149,14 +153,14 @@ class Tape:
         """Seconds that there is to wait for replies which may be on their way, or which threads of the handler have still to write."""
         if self._deaf:
             return 0.0  # nothing comes to somebody who has gone
-        if len(self.received) < self.written:
+        if self.taken < self.written:
             return _DELIVERY / 1000
         if threading.active_count() <= self._threads:
             return 0.0
         if self.plan.due is None:
             return _GRACE
         due = dict(self.plan.due).get(self.sent, 0)
-        return _PATIENCE if len(self.received) < due else 0.0
+        return _PATIENCE if self.taken < due else 0.0
 
     def _go_on(self, timeout: float | None) -> bool:
         """Let the client do what comes next; whether it did anything before the time was over."""
@@ -248,7 +252,7 @@ class Tape:
         """How much of so many bytes the handler may send at once now; 0 if the client is to go first."""
         room = min(size, _BLOCK, self.plan.send_limit or _BLOCK)
         if self.plan.reset_after is not None:
-            room = min(room, max(0, self.plan.reset_after - len(self.received)))
+            room = min(room, max(0, self.plan.reset_after - self.taken))
         return room
 
     def cut_off(self) -> None:
@@ -266,7 +270,7 @@ class Tape:
         self._empty = self._not_yet = 0
         self.drain()
         if self.on_send is not None:
-            self.on_send(len(self.received))
+            self.on_send(self.taken)
         if threading.get_ident() != self._thread:
             _sleep(_YIELD)
 
@@ -276,7 +280,9 @@ class Tape:
             before = len(self.received)
             try:
                 while data := self._near.recv(_BLOCK):
-                    self.received += data
+                    self.taken += len(data)
+                    if not self.plan.measure or len(self.received) < _KEPT:
+                        self.received += data
                 self._deaf = True
             except BlockingIOError:
                 pass

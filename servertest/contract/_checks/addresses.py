@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -41,21 +43,33 @@ def _threading_tcp(kind: Kind) -> bool:
 def abstract_unix_names(case: Case) -> Iterator[Violation]:
     """On a Unix socket with a name of Linux's abstract namespace, conversations go as on TCP.
 
-    Such a name is no path: it begins with a NUL, and `server_address` is bytes or text of which no file knows.
+    Such a name is no path: it begins with a NUL, and `server_address` is bytes or text of which no file knows. A client that has bound itself to such a
+    name has bytes for an address: every conversation is also held by one of those.
     """
     kind = Kind(family="abstract", concurrency="threading")
     if kind.reason is not None:
         raise NotApplicable(kind.reason)
     with replace(case, kind=kind).serving() as running:
-        for conversation in case.conversations:
-            finding = converse(running, conversation, case.timeout)
+        named = [(one, {"source": _own_name(number)}) for number, one in enumerate(case.conversations)]
+        for conversation, options in (*((one, {}) for one in case.conversations), *named):
+            finding = converse(running, conversation, case.timeout, **options)
             failures = failures_of(running.errors.clear())
             if finding is None and not failures:
                 continue
             what = f"the handler raises {failures[0]}" if failures else finding.what if finding else ""
             details = failures[0].traceback_text if failures else finding.details if finding else ""
-            yield case.violation(f"on an abstract Unix name, {what}", sent=conversation.sent, details=details)
+            where = (
+                "to a client with an abstract Unix name, whose address is bytes"
+                if options
+                else "on an abstract Unix name"
+            )
+            yield case.violation(f"{where}, {what}", sent=conversation.sent, details=details)
             return
+
+
+def _own_name(number: int) -> bytes:
+    """An abstract name that nobody else has."""
+    return b"\0servertest-client-%d-%d-%d" % (os.getpid(), threading.get_ident(), number)
 
 
 @contract_check("addresses", needs=("ipv6",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from .._case import Case
 from .._conversation import Conversation
@@ -16,6 +17,7 @@ __all__ = (
     "as_declared",
     "datagram_garbage",
     "datagram_leaks",
+    "datagram_leaks_after_failures",
     "duplicated_datagrams",
     "empty_datagram",
     "maximal_datagram",
@@ -28,6 +30,8 @@ __all__ = (
 
 #: The most that UDP over IPv4 carries.
 _MOST = 65_507
+#: How often datagrams come to see what they leave behind, and how many blocks of memory each time may cost.
+_TIMES, _GROWTH = 48, 0.7
 
 
 def as_declared(conversation: Conversation, delivery: Delivery) -> str:
@@ -291,13 +295,42 @@ def datagram_garbage(case: Case) -> Iterator[Violation]:
 
 @contract_check("resources", transport="datagram", name="no_leak_after_requests")
 def datagram_leaks(case: Case) -> Iterator[Violation]:
-    """After many datagrams, descriptors, threads, children and memory are back to where they were."""
+    """After many datagrams, descriptors, threads, children and memory are back to where they were.
+
+    A handler that promises to be `stateful` may keep what it is told.
+    """
     if not case.conversations:
         raise NotApplicable("there is no conversation")
     for conversation in case.conversations:
-        plan = DatagramPlan(datagrams=_each(conversation).datagrams, times=48)
+        yield from _leaks(case, _each(conversation), "")
+
+
+@contract_check("resources", transport="datagram", name="no_leak_after_failures")
+def datagram_leaks_after_failures(case: Case) -> Iterator[Violation]:
+    """After many datagrams that make no sense, descriptors, threads, children and memory are back to where they were.
+
+    Declared datagrams are cut in the middle, doubled, and begun with other bytes; and there are empty ones.
+    """
+    if not case.conversations:
+        raise NotApplicable("there is no conversation")
+    declared = [one.sent for conversation in case.conversations for one in conversation.exchanges]
+    crooked = [
+        changed
+        for data in declared[:6]
+        for changed in (data[: len(data) // 2], data + data, b"\xff\0" + data)
+    ]
+    yield from _leaks(case, DatagramPlan.of(b"", *crooked), " that makes no sense")
+
+
+def _leaks(case: Case, once: DatagramPlan, which: str) -> Iterator[Violation]:
+    for times in (_TIMES, _TIMES * 8):  # a table that is full one day has grown until then
+        plan = replace(once, times=times)
         delivery = case.deliver(plan)
+        what = ""
         if delivery.left:
-            yield case.datagram_violation(
-                f"something is left behind by every datagram: {', '.join(delivery.left)}", plan, delivery
-            )
+            what = f"something is left behind by every datagram{which}: {', '.join(delivery.left)}"
+        elif delivery.growth > _GROWTH and not case.promises.stateful:
+            what = f"memory grows with every datagram{which}: {delivery.growth / len(once.datagrams):.1f} blocks each stay allocated"
+        if not what:
+            return
+    yield case.datagram_violation(what, plan, delivery)

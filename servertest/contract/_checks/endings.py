@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from .._case import Case
 from .._conversation import Conversation
-from .._plan import Piece, Plan, Record
+from .._plan import Ending, Piece, Plan, Record
 from .._registry import NotApplicable, contract_check
 from .._violation import Violation
 from ._common import Found, shortest, wrongs, wrongs_together
@@ -18,6 +18,7 @@ __all__ = (
     "no_busy_loop",
     "reset_after_each_prefix",
     "reset_in_mid_reply",
+    "returns_when_the_client_has_gone",
     "silent_client",
 )
 
@@ -117,6 +118,39 @@ def reset_in_mid_reply(case: Case) -> Iterator[Violation]:
         yield from shortest(case, wrongs(case, conversation, plans, _then_serves(case, conversation)))
     if not tried:
         raise NotApplicable("nothing is answered")
+
+
+@contract_check("endings")
+def returns_when_the_client_has_gone(case: Case) -> Iterator[Violation]:
+    """When the client has gone, the handler returns soon: within 10 seconds, or within the times that are promised.
+
+    The client finishes sending, closes, or cuts the connection off after each prefix of its requests. From then on the handler's thread, and all that it
+    holds, is there for nobody. Time is virtual, and what the handler sleeps counts. Longer is what is promised by `idle_timeout`, `patience` or
+    `reply_seconds`.
+    """
+    promises = case.promises
+    deadline = max(
+        10.0, 1.5 * (promises.idle_timeout or 0), promises.patience or 0, promises.reply_seconds or 0
+    )
+
+    def judge(plan: Plan, record: Record) -> str:
+        if record.outcome == "hung":
+            return f"when the client has gone, {case.wrong(record)}"
+        if record.silence > deadline:
+            return f"the handler returns only {record.silence:.3g} s after the client has gone"
+        return ""
+
+    for conversation in case.conversations:
+        plans = [
+            Plan(pieces=pieces, ending=ending)
+            for pieces in _prefixes(case, conversation)[:: 1 if case.full else 4]
+            for ending in _GONE
+            if not (ending == "reset" and case.kind.local)
+        ]
+        yield from shortest(case, wrongs_together(case, conversation, plans, judge))
+
+
+_GONE: tuple[Ending, ...] = ("fin", "close", "reset")
 
 
 @contract_check("endings", needs=("half_close",))

@@ -40,7 +40,7 @@ _WORDS = (
 
 @contract_check("robustness", unless={"reads": "it reads nothing"})
 def garbage(case: Case) -> Iterator[Violation]:
-    """Arbitrary input never makes the handler raise, hang or spin, and the next honest client is served.
+    """Arbitrary input never makes the handler raise, hang, spin or end the server, and the next honest client is served.
 
     The input is made of the declared requests: bytes changed, left out, put in and repeated, words replaced, lines doubled, requests cut and joined;
     and of random bytes. The choice is random and repeats by the seed. In the full profile there is Faker's wire data, too, and Hypothesis searches as
@@ -66,6 +66,8 @@ def _harmless(case: Case, conversation: Conversation) -> Callable[[Plan, Record]
     def judge(plan: Plan, record: Record) -> str:
         if what := case.wrong(record):
             return what
+        if ended := [note for note in record.notes if any(word in note for word in _ENDS_THE_SERVER)]:
+            return f"arbitrary input {' and '.join(ended)}"
         for after in record.after:
             if what := case.wrong(after):
                 return f"for the next client, {what}"
@@ -74,6 +76,10 @@ def _harmless(case: Case, conversation: Conversation) -> Callable[[Plan, Record]
         return ""
 
     return judge
+
+
+#: In what is noted of a handler: it has done away with the server.
+_ENDS_THE_SERVER = ("shuts the whole server down", "closes the listening socket")
 
 
 def _inputs(case: Case, conversation: Conversation) -> list[tuple[bytes, ...]]:
