@@ -27,6 +27,9 @@ __all__ = ("Engine",)
 _BATCH = 64
 """Clients that begin before others are looked at again."""
 
+_TOGETHER = 256
+"""Clients that work out what to send before the first of them sends."""
+
 _AGAIN = 0.01
 """Seconds until a Unix server is asked again whose backlog was full: the system does not tell (unix(7))."""
 
@@ -229,19 +232,28 @@ class Engine:
         self._poller.watch(course.fd, course)  # type: ignore[arg-type] # who is meant is known by the number
 
     def _wake_all(self, due: list[Course], now: float) -> None:
-        """Everybody works out what to send before anybody sends: the server is then woken for all of it, and not for each byte."""
+        """Many work out what to send before the first of them sends: the server is then woken for all of it, and not for each byte."""
         there = [course for course in due if course.how == "held"]
-        for course in there:
-            course.prepare(now)
-        for course in there:
-            course.flush(now)
-        for course in there:
-            course.conclude(now)
-            self._settle(course, course.fd)
+        for first in range(0, len(there), _TOGETHER):
+            self._play_together(there[first : first + _TOGETHER], now)
         if len(there) < len(due):
             for course in due:
                 if course.how == "connecting":
                     self._wake(course, now)
+
+    def _play_together(self, courses: list[Course], now: float) -> None:
+        wanted = [course.wake_at or now for course in courses]
+        for course in courses:
+            course.prepare(now)
+        for course in courses:
+            course.flush(now)
+        # How late somebody was is known only now that it is sent.
+        now = time.monotonic()
+        for course, at in zip(courses, wanted, strict=True):
+            if now - at > course.late:
+                course.late = now - at
+            course.conclude(now)
+            self._settle(course, course.fd)
 
     def _wake(self, course: Course, now: float) -> None:
         """Somebody who is not connected yet has waited long enough, or has to ask again."""
