@@ -85,6 +85,8 @@ class FaultyConnection(RelayedConnection):
 
     def wind_up(self) -> None:
         """Whoever had the faulty socket has ended: carry what was sent, and end what will never arrive."""
+        if self.end is not None:
+            return
         flow = self.home.incoming
         flow.source.readable = True
         while flow.reading and flow.source.readable and not flow.pending:
@@ -92,7 +94,7 @@ class FaultyConnection(RelayedConnection):
                 break
             flow.pump()
         self.let_go()
-        if self.end is None and self._is_stuck():
+        if self.ended is None and self._is_stuck():
             self.force()
 
     def peer_has_finished(self) -> bool:

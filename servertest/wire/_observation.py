@@ -44,8 +44,8 @@ class Observation:
         passed: Bytes given to the system so far.
         descriptors: How many duplicates of the descriptor are open.
         detached: The descriptor was taken out of its socket.
-        alerted: The TLS library has answered the peer's end with an alert, and the program has said nothing since. If
-            the peer had closed, its system answers with RST, which does not mean that anything was lost.
+        alerted: The TLS library has said goodbye, or has answered the peer's, with an alert, and the program has said nothing
+            since. If the peer had closed, its system answers with RST, which does not mean that anything was lost.
     """
 
     __slots__ = (

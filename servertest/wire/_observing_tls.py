@@ -6,6 +6,7 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, Any, Self
 
+from ..servers._tls import take_goodbye
 from ._observation import Observation
 from ._observing import UNOBSERVED, Buffer, Observing, ObservingThrough
 
@@ -71,6 +72,23 @@ class ObservingTls(ObservingThrough, _Mixin):  # type: ignore[misc] # SSLSocket 
         count: int = self._try("a write", super().write, data)
         self.servertest_observation.gave(memoryview(data).cast("B")[:count])
         return count
+
+    def unwrap(self) -> socket.socket:
+        """Say goodbye. Whoever has closed meanwhile has his system answer to that with RST."""
+        try:
+            plain = super().unwrap()
+        except OSError as error:
+            self.servertest_observation.alerted = isinstance(error, ssl.SSLWantReadError)
+            self._failed(error, "a goodbye")
+            raise
+        self.servertest_observation.alerted = True
+        return plain
+
+    def close(self) -> None:
+        """Close; a goodbye that has come since ours is not what anybody has left unread."""
+        if self.servertest_observation.alerted:
+            take_goodbye(self)
+        super().close()
 
     def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
         """Receive; recorded by `read`, or here once TLS is off."""

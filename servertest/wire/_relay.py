@@ -22,6 +22,7 @@ from ._relay_poller import new_poller
 
 if TYPE_CHECKING:
     from ..faults import Plan
+    from ._relay_connection import RelayedConnection
     from ._relay_passage import Passage
     from ._relay_poller import Watched
 
@@ -95,6 +96,7 @@ class Relay:
         self._timer_number = itertools.count()
         self._again: deque[Pumped] = deque()
         self._calls: deque[Callable[[], object]] = deque()
+        self._apart: list[RelayedConnection] = []
         self._stopping = self._over = False
         self._poller = new_poller()
         self._wakes = _Wakes()
@@ -237,6 +239,10 @@ class Relay:
         for fd, watched in connection.watched:
             self.unwatch(fd, watched)
 
+    def take_apart(self, connection: RelayedConnection) -> None:
+        """Call `come_apart` when nobody is busy with it."""
+        self._apart.append(connection)
+
     # -- the loop
 
     def _run(self) -> None:
@@ -262,6 +268,10 @@ class Relay:
             self._keep_time()
         if self._calls:
             self._answer_calls()
+        if self._apart:
+            for connection in self._apart:
+                connection.come_apart()
+            self._apart.clear()
 
     def _patience(self) -> float | None:
         """Seconds until there is something to do by ourselves."""

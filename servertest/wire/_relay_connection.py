@@ -107,3 +107,13 @@ class RelayedConnection(Passage):
             flow.line = None
             flow.stages = {}
         super()._over(how)
+        self.relay.take_apart(self)
+
+    def come_apart(self) -> None:
+        """It has ended, and nobody is busy with it: undo the circles in which its parts hold each other, for the collector of garbage
+        would take longer.
+        """
+        for leg in (self.client, self.server):
+            del leg.incoming, leg.outgoing
+        for flow in self.directions:
+            del flow.connection

@@ -97,9 +97,11 @@ class Leg:
 
     def finish_sending(self) -> None:
         """Give the peer FIN."""
-        with contextlib.suppress(OSError):
+        try:
             self.sock.shutdown(socket.SHUT_WR)
-            self._record_finished()
+        except OSError:
+            return  # it is gone already
+        self._record_finished()
 
     def close(self, how: CloseKind = "fin") -> None:
         """Close it in order. What the peer has sent is discarded first: left unread it would make a RST of the FIN."""
@@ -143,5 +145,7 @@ class Leg:
 def make_prompt(sock: socket.socket) -> None:
     """Let small pieces leave at once: the relay adds no delay of its own (Nagle's algorithm)."""
     if _family(sock) != _UNIX:
-        with contextlib.suppress(OSError):
+        try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:  # cut off already; contextlib.suppress takes longer than the call
+            pass

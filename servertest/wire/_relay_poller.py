@@ -71,11 +71,12 @@ class EpollPoller:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
+        self._events = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
         self._fine = self._epoll.fileno() < _SELECTABLE
 
     def watch(self, fd: int, watched: Watched) -> None:
         """See `Poller.watch`."""
-        self._epoll.register(fd, select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET)
+        self._epoll.register(fd, self._events)
 
     def replace(self, fd: int, watched: Watched) -> None:
         """See `Poller.replace`. The system does not know who is told."""

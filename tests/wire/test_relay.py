@@ -16,8 +16,9 @@ from servertest.faults import Decision, Latency, LimitData, ResetPeer, Slicer, S
 from servertest.transcript import Transcript
 from servertest.wire import _relay
 from servertest.wire._relay import Relay
+from servertest.wire._relay_leg import Leg
 from servertest.wire._relay_poller import EpollPoller, SelectPoller
-from tests.wire._relays import LIMIT, cut_off, join, join_datagrams, read_all, send_all
+from tests.wire._relays import LIMIT, Joined, cut_off, join, join_datagrams, read_all, send_all
 
 BIG = bytes(range(256)) * 20_000
 
@@ -318,3 +319,31 @@ def test_a_full_datagram_socket_holds_its_source_up_and_nothing_is_lost(relay: R
     writer.join(LIMIT)
     client.close()
     server.close()
+
+
+def test_what_has_ended_leaves_nothing_to_the_collector_of_garbage(relay: Relay) -> None:
+    """Thousands of connections a second would keep it busy."""
+    import gc
+    import weakref
+
+    gc.collect()
+    gc.disable()
+    try:
+        joined = join(relay)
+        gone = [weakref.ref(joined.connection), *(weakref.ref(leg.sock) for leg in legs_of(joined))]
+        joined.client.sendall(b"x")
+        joined.client.shutdown(socket.SHUT_WR)
+        assert read_all(joined.server) == (b"x", "fin")
+        joined.server.close()
+        assert joined.wait_end() == "finished"
+        joined.client.close()
+        del joined
+        relay.call(lambda: None)  # the turn in which it ended is over
+        relay.call(lambda: None)
+        assert [one() for one in gone] == [None, None, None]
+    finally:
+        gc.enable()
+
+
+def legs_of(joined: Joined) -> tuple[Leg, Leg]:
+    return joined.connection.client, joined.connection.server
