@@ -6,6 +6,7 @@ from ._bytes import *
 from ._deadline import *
 from ._errors import *
 from ._keywords import *
+from ._lines import *
 from ._paths import *
 
 __all__ = (
@@ -47,6 +48,7 @@ __all__ = (
     "reachable",
     "refuse_unknown_keywords",
     "refused_address",
+    "shorten_lines",
     "suggests_keywords",
     "what_came",
 )

@@ -32,6 +32,7 @@ from .._support import (
     bound_socket,
     format_address,
     reachable,
+    shorten_lines,
 )
 from ..transcript import Failure, Transcript
 from ._errors import Errors, ErrorTypes, ExpectedError, HandlerError
@@ -722,7 +723,7 @@ class Running(Addressed):
         lines = [f"{count} at {self} which the test did not claim"]
         seen: dict[str, int] = {}
         for number, error in enumerate(errors, 1):
-            lines.append(f"[{number}] {error}")
+            lines.append(f"[{number}] {shorten_lines(str(error))}")
             if stack := _stack_in(error.traceback_text):
                 first_one = seen.setdefault(stack, number)
                 again = f"    (the same stack as in [{first_one}])"

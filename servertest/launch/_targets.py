@@ -369,6 +369,14 @@ class FactoryTarget:
             UsageError: It cannot be called.
         """
         _check_callable(self.factory, "a factory: that is called with an address, and returns a server")
+        try:
+            inspect.signature(self.factory).bind(None)
+        except TypeError as error:
+            raise UsageError(
+                f"{self.name}() cannot be a factory ({error}): that is called with one argument, the address, and returns a server"
+            ) from None
+        except ValueError:
+            pass  # written in C, and does not say
 
     def build(self, plan: Plan) -> Servable:
         """Call the factory.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
+from .._support import shorten_lines
 from ._events import (
     Close,
     CloseKind,
@@ -130,5 +131,5 @@ def describe_error(error: BaseException) -> tuple[str, str, str]:
         message = str(error)
     except Exception as broken:  # noqa: BLE001 (the class is somebody else's; its __str__ may do anything)
         message = f"(its message cannot be shown: __str__ raised {type(broken).__name__})"
-    text = "".join(traceback.format_exception(error))
+    text = shorten_lines("".join(traceback.format_exception(error)))
     return name, message[:_TEXT_LIMIT], text[-_TEXT_LIMIT:]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .._support import format_address, preview
+from .._support import format_address, preview, shorten_lines
 from ._events import Close, Connect, Data, Datagram, Direction, Event, Failure, Gap, HalfClose, Note
 from ._hexdump import hexdump
 
@@ -243,7 +243,9 @@ def _failure_count(count: int) -> str:
 
 
 def _error(failure: Failure) -> str:
-    return _one_line(f"{failure.type_name}: {failure.message}" if failure.message else failure.type_name)
+    return shorten_lines(
+        _one_line(f"{failure.type_name}: {failure.message}" if failure.message else failure.type_name)
+    )
 
 
 def _one_line(text: str) -> str:

@@ -286,6 +286,15 @@ def test_a_factory_that_makes_no_server(result: Any) -> None:
         launch(FactoryTarget(make))
 
 
+@pytest.mark.parametrize("parameters", ["", "a, b", "*, address"])
+def test_a_factory_that_does_not_take_an_address(parameters: str) -> None:
+    factory = eval(f"lambda {parameters}: None")
+    with pytest.raises(
+        UsageError, match=r"cannot be a factory .*: that is called with one argument, the address"
+    ):
+        launch(FactoryTarget(factory))
+
+
 def test_a_factory_that_fails() -> None:
     def make(address: object) -> Any:
         raise LookupError("nothing there")

@@ -73,6 +73,20 @@ def test_several_errors_are_all_shown() -> None:
     assert [type(error) for error in cause.exceptions] == [ValueError, KeyError]
 
 
+def test_of_an_endless_message_the_beginning_is_shown() -> None:
+    class Verbose(servers.BaseRequestHandler):
+        def handle(self) -> None:
+            raise ValueError("x" * 1_000_000)
+
+    with pytest.raises(HandlerFailed, match=r"xxx\.\.\. \([0-9,]+ more characters\)") as caught:
+        with launch(Verbose) as running, running.connect() as client:
+            client.read_eof()
+    text = str(caught.value)
+    assert "in handle" in text
+    assert "Traceback" in text
+    assert len(text) < 10_000
+
+
 def test_without_a_transcript_the_error_is_shown_all_the_same() -> None:
     with pytest.raises(HandlerFailed, match="asked for ValueError"):
         with launch(Raising, transcript=False) as running:
