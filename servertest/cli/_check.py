@@ -25,9 +25,9 @@ def add_to(commands: Any) -> None:
     """Declare the command."""
     parser = commands.add_parser(
         "check",
-        help="hold recorded exchanges with a handler on every kind of server, and the handler to its promises",
-        description="Hold every conversation of a .wire file with a request handler, on every kind of server that fits it; with promises "
-        "or checks named, hold the handler to its contract as well.",
+        help="hold recorded exchanges with a handler on every kind of server, and the handler to its contract",
+        description="Hold every conversation of a .wire file with a request handler, on every kind of server that fits it, and then the "
+        "handler to its contract: in all the ways in which networks, clients and time make it hard.",
     )
     parser.add_argument(
         "target", nargs="?", metavar="MODULE:HANDLER", help="for example http.server:SimpleHTTPRequestHandler"
@@ -49,8 +49,9 @@ def add_to(commands: Any) -> None:
         "--checks",
         action="append",
         metavar="NAME",
-        help="this check or this family of checks only, or all; may be given several times",
+        help="this check or this family of checks only (default: all); may be given several times",
     )
+    parser.add_argument("--plain", action="store_true", help="the exchanges as they are, and no checks")
     parser.add_argument(
         "--exclude",
         action="append",
@@ -110,22 +111,17 @@ def _checked(arguments: argparse.Namespace) -> tuple[Any, str]:
         raise UsageError(f"the exchanges cannot be read: {error}") from None
     options = _contract_options(arguments)
     printed = io.StringIO()
-    with _progress(bool(options)) as told:
-        if options:
-            options["on_begin"], options["on_result"] = told
-        with contextlib.redirect_stderr(printed):
-            report = contract.check(
-                handler, scripts, kinds=arguments.kind, timeout=arguments.timeout, **options
-            )
+    with _progress() as (options["on_begin"], options["on_result"]), contextlib.redirect_stderr(printed):
+        report = contract.check(handler, scripts, kinds=arguments.kind, timeout=arguments.timeout, **options)
     return report, printed.getvalue()
 
 
 def _contract_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What `check` is told of the contract; nothing if nobody has said anything of one."""
-    asked = (arguments.promise, arguments.checks, arguments.profile, arguments.exclude or None)
-    if not any(one is not None for one in asked):
-        return {}
+    """What `check` is told of the contract."""
     from ..contract import Promises
+
+    if arguments.plain and (said := [name for name in _OF_CHECKS if getattr(arguments, name)]):
+        raise UsageError(f"--plain does no checks, so --{said[0]} says nothing: leave one of them out")
 
     exclude = {}
     for word in arguments.exclude:
@@ -133,25 +129,28 @@ def _contract_options(arguments: argparse.Namespace) -> dict[str, Any]:
         if not equals or not reason.strip():
             raise UsageError(f"--exclude {word}: say why, as in --exclude {name}='the protocol wants it so'")
         exclude[name] = reason
-    checks = arguments.checks
+    checks = () if arguments.plain else arguments.checks
     return {
         "promises": Promises.parse(arguments.promise or []),
-        "checks": None if checks is None or "all" in checks else checks,
+        "checks": None if checks and "all" in checks else checks,
         "exclude": exclude,
         "profile": arguments.profile or "quick",
         "seed": arguments.seed,
     }
 
 
+_OF_CHECKS = ("promise", "checks", "exclude", "profile")
+
+
 @contextmanager
-def _progress(wanted: bool) -> Iterator[tuple[Callable[[int], object], Callable[[Any], object]]]:
+def _progress() -> Iterator[tuple[Callable[[int], object], Callable[[Any], object]]]:
     """Show how many of the checks are done, with rich where it is installed and somebody looks.
 
     Yields:
         What is to be told how many there are, and what each result.
     """
     progress: Any = None
-    if wanted and sys.stderr.isatty():
+    if sys.stderr.isatty():
         with contextlib.suppress(ImportError):
             from rich.console import Console
             from rich.progress import Progress
@@ -212,7 +211,7 @@ def _print(report: Any, file: str) -> None:
     for outcome in report.outcomes:
         if outcome.verdict == "broken":
             print(f"\nservertest itself broke on {outcome.kind}; please report it:\n{outcome.reason}")
-    if report.results:
+    if report.results and not report.stopped:
         _print_checks(report)
     print(f"\n{_summary(report)}")
 
@@ -221,8 +220,9 @@ def _print_checks(report: Any) -> None:
     """The checks, each with what came of it on all kinds; and then what was found."""
     print()
     print_table(("check", "verdict", "on", "ms", "note"), list(_check_rows(report)))
-    for number, violation in enumerate(report.violations, 1):
+    for number, (violation, alike) in enumerate(report.distinct(), 1):
         print(f"\n{number}. {violation}")
+        _print_alike(violation, alike)
         print(f"   sent     {violation.sent[:300]!r}")
         print(f"   came     {violation.came[:300]!r}")
         if violation.expected is not None:
@@ -239,10 +239,20 @@ def _print_checks(report: Any) -> None:
             )
 
 
+def _print_alike(violation: Any, alike: tuple[Any, ...]) -> None:
+    """Where else the same was seen; all of it is in the report's other forms."""
+    others = dict.fromkeys(f"{one.check} ({one.kind})" for one in alike)
+    others.pop(f"{violation.check} ({violation.kind})", None)
+    if len(alike) > 1:
+        print(f"   the shortest of {len(alike)} examples from as many conversations and checks")
+    if others:
+        print(f"   seen as well by {', '.join(others)}")
+
+
 def _check_rows(report: Any) -> Iterator[tuple[str, str, str, str, str]]:
     groups: dict[tuple[str, str, str], list[Any]] = {}
     for result in report.results:
-        note = "; ".join(violation.explanation for violation in result.violations) or (
+        note = "; ".join(dict.fromkeys(violation.explanation for violation in result.violations)) or (
             "" if result.verdict == "broke" else result.reason
         )
         groups.setdefault((result.check, result.verdict, note), []).append(result)
@@ -277,6 +287,9 @@ def _summary(report: Any) -> str:
         if report.interrupted:
             return f"{report.subject}: stopped before anything was tried."
         return f"{report.subject}: no kind of server fits these exchanges."
+    if report.stopped:
+        count = len(report.results)
+        return f"{report.subject}: the exchanges do not go as expected. That comes first: none of the {count} checks was done."
     clean = sum(outcome.verdict == "ok" for outcome in tried)
     if clean == len(tried):
         plain = f"{report.subject}: as expected on all {clean} kinds of server."

@@ -29,6 +29,7 @@ NEEDS_MEMORY = "it needs a request handler that can be called in memory"
 IN_A_PROCESS: dict[str, Any] = {"host": "process", "options": {"leak_check": False}}
 #: Cuts, prefixes and the like that the quick profile tries for each conversation, and the full one.
 _SAMPLES = {"quick": 48, "full": 2000}
+_LEAST = 16
 
 
 @dataclass
@@ -79,6 +80,8 @@ class Case:
     def sample(self, values: Sequence[int], *always: int) -> list[int]:
         """As many of these values as the profile allows, those that must be in it among them."""
         limit = _SAMPLES[self.profile]
+        if not self.full:  # many conversations share what a few would have
+            limit = min(limit, max(_LEAST, 2 * limit // max(1, len(self.conversations))))
         if len(values) <= limit:
             return sorted(set(values))
         kept = {value for value in always if value in values} | {
@@ -249,7 +252,7 @@ class Case:
         if record is not None:
             came = came or record.received
             details = "\n".join(part for part in (details, _details(record)) if part)
-            transcript = transcript or _transcript(record)
+            transcript = transcript or transcript_of(record)
         return Violation(
             self.check,
             self.where,
@@ -330,7 +333,8 @@ _ENDS = {
 }
 
 
-def _transcript(record: Record) -> str:
+def transcript_of(record: Record) -> str:
+    """What passed, line by line."""
     lines = [
         f"{_ARROWS[what]} {preview(data)}" if what in _ARROWS else f"    {_ENDS[what]}"
         for what, data in record.events

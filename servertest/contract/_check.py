@@ -48,8 +48,7 @@ def check(
 ) -> Report:
     """Hold the exchanges with the subject on every kind of server that fits it, and the subject to its promises.
 
-    The exchanges as they are come first. What does not go as expected there stops the rest: on that kind of server, or altogether if it shows without any. If
-    neither `promises` nor `checks` are given, that is all.
+    The exchanges as they are come first. What does not go as expected there stops the rest: on that kind of server, or altogether if it shows without any.
 
     Args:
         subject: A request handler, or anything else that `launch` takes.
@@ -60,7 +59,8 @@ def check(
         timeout: Seconds for each step of a conversation, and for stopping the server.
         progress: Called with each outcome as soon as it is there.
         promises: What the subject promises: `Promises`, or a mapping of their names.
-        checks: Names of checks or of families of checks; all that the promises allow by default.
+        checks: Names of checks or of families of checks; all that the promises allow by default. With ``()`` the exchanges are held as they are, and
+            that is all.
         exclude: Checks that are not wanted, by name, each with the reason.
         profile: "quick" tries samples where "full" tries everything, and searches.
         seed: What repeats random choices.
@@ -80,7 +80,7 @@ def check(
     scripts = _scripts(exchanges, transport)
     chosen = _kinds(target, scripts, kinds)
     where = ground or Ground()
-    if promises is None and checks is None:
+    if checks is not None and not checks:
         nothing = Contract(target, (), Promises(), (), (), seed=seed, timeout=timeout, ground=where)
         with _bench(nothing) as bench:
             return Report(target.name, tuple(_plain(nothing, subject, chosen, scripts, progress, bench)))

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any
 
-from .._support import UsageError
+from .._support import UsageError, preview
 from ..launch import HandlerTarget, Kind, Unavailable
 from ..transcript import Script
-from ._case import NEEDS_MEMORY, Case, describe_record
+from ._case import NEEDS_MEMORY, Case, describe_record, transcript_of
 from ._conversation import Conversation
 from ._ground import Ground
 from ._live_bench import LiveBench
 from ._plainly import check_plainly
+from ._plan import Record
 from ._promises import Promises
 from ._registry import CheckInfo, NotApplicable, NotPromised, NotSimulated
 from ._report import CheckVerdict, Finding, Outcome, Result
@@ -60,7 +62,7 @@ def rehearsed(bench: Bench, conversations: Sequence[Conversation], promises: Pro
         if record.outcome in ("hung", "died"):
             return Rehearsal((), impossible=f"in memory, {describe_record(record)}")
         if not known.agrees(record.received, any_order=bool(promises.any_order)):
-            findings.append(_plain_finding(conversation, record.received, describe_record(record)))
+            findings.append(_plain_finding(conversation, known, record))
             continue
         if not _in_time(known):
             late.append(conversation.number)
@@ -78,10 +80,32 @@ def _in_time(conversation: Conversation) -> bool:
     )
 
 
-def _plain_finding(conversation: Conversation, received: bytes, what: str) -> Finding:
-    line = conversation.exchanges[0].line if conversation.exchanges else 0
-    details = f"sent {conversation.sent!r}\ncame {received!r}"
-    return Finding(conversation.number, line, what or "the answer is not what was expected", details)
+def _plain_finding(conversation: Conversation, known: Conversation, record: Record) -> Finding:
+    """What went wrong first: the first exchange that has another answer, and what left the handler."""
+    wrong = next(
+        (
+            (exchange, reply)
+            for exchange, reply in zip(conversation.exchanges, known.replies, strict=True)
+            if not exchange.answered_by(reply)
+        ),
+        None,
+    )
+    exchange, reply = wrong or (conversation.exchanges[0], record.received)
+    details = [f"sent     {preview(exchange.sent, 300)}", f"came     {preview(reply, 300)}"]
+    if isinstance(exchange.expected, bytes):
+        details.insert(1, f"expected {preview(exchange.expected, 300)}")
+    elif isinstance(exchange.expected, re.Pattern):
+        details.insert(1, f"expected what matches {preview(exchange.expected.pattern, 300)}")
+    if record.failure is not None:
+        details.append(record.failure.traceback_text.rstrip())
+    what = describe_record(record) or "the answer is not what was expected"
+    return Finding(
+        conversation.number,
+        exchange.line,
+        what,
+        "\n".join([*details, record.stacks]).rstrip(),
+        transcript=transcript_of(record),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +294,17 @@ class Contract:
             return self._result(info, where, "not simulated", str(reason))
         except Unavailable as reason:
             return self._result(info, where, "skipped", str(reason))
-        except Exception:  # noqa: BLE001 - reported as what it is: ours, not the subject's
+        except Exception as error:  # noqa: BLE001 - reported as what it is: ours, not the subject's
+            if what := self.ground.explained(error):
+                return Result(
+                    info.name,
+                    info.family,
+                    where,
+                    "violated",
+                    (case.violation(what),),
+                    "",
+                    monotonic() - began,
+                )
             return Result(
                 info.name, info.family, where, "broke", (), traceback.format_exc(), monotonic() - began
             )
@@ -301,7 +335,7 @@ def prepared(
         return _known_by_expectation(contract), None, (), ()
     try:
         rehearsal = rehearsed(bench, streams, contract.promises)
-    except UsageError as error:
+    except (UsageError, NotSimulated) as error:
         return _known_by_expectation(replace(contract, unrehearsed=str(error))), None, (), ()
     if rehearsal.impossible:
         return _known_by_expectation(replace(contract, unrehearsed=rehearsal.impossible)), None, (), ()

@@ -89,6 +89,7 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; color: #222; background: #fff; }
 table { border-collapse: collapse; width: 100%; } td, th { text-align: left; padding: .25em .8em .25em 0; border-bottom: 1px solid #ddd; vertical-align: top; }
 pre { background: #f4f4f4; padding: .8em; overflow-x: auto; } details { margin: .8em 0; } summary { cursor: pointer; font-weight: 600; }
+.like { margin-left: 1.5em; } .like > summary { font-weight: 400; color: #777; }
 .passed, .ok { color: #176f2c; } .violated, .found { color: #b3261e; font-weight: 600; } .broke, .broken { color: #8e24aa; font-weight: 600; } .dim { color: #777; }
 @media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818; } pre { background: #262626; } td, th { border-color: #333; } }
 """
@@ -97,7 +98,7 @@ pre { background: #f4f4f4; padding: .8em; overflow-x: auto; } details { margin: 
 def to_html(report: Report) -> str:
     """The report as one page that needs nothing else."""
     escape = html.escape
-    found = "".join(_violation_html(violation) for violation in report.violations)
+    found = "".join(_cause_html(*alike) for alike in report.distinct())
     plain = "".join(
         f"<tr><td>{escape(outcome.kind)}</td><td class='{outcome.verdict}'>{outcome.verdict}</td><td>{escape('; '.join(one.what for one in outcome.findings) or outcome.reason)}</td></tr>"
         for outcome in report.outcomes
@@ -119,6 +120,14 @@ def _result_html(result: Result) -> str:
         f"<tr{dim}><td>{escape(result.check)}</td><td>{escape(result.kind)}</td>"
         f"<td class='{result.verdict.split()[0]}'>{result.verdict}</td><td>{escape(note)}</td></tr>"
     )
+
+
+def _cause_html(best: Violation, alike: tuple[Violation, ...]) -> str:
+    """The shortest example; below it the others of the same cause, to be opened one by one."""
+    rest = "".join(_violation_html(one) for one in alike if one is not best)
+    if not rest:
+        return _violation_html(best)
+    return f"{_violation_html(best)}<details class='like'><summary>{len(alike) - 1} more of the same cause</summary>{rest}</details>"
 
 
 def _violation_html(violation: Violation) -> str:

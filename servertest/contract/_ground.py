@@ -57,6 +57,10 @@ class Ground:
         """
         return getattr(contract, method)(*arguments)
 
+    def explained(self, error: Exception) -> str:
+        """What an exception that leaves a check says of the subject; nothing if it says something of servertest."""
+        return ""
+
     def hosting_of(self, target: Any) -> Mapping[str, Any]:
         """How this subject is launched: who brings a server knows best where that runs."""
         return self.hosting if isinstance(target, HandlerTarget) else {}

@@ -18,7 +18,7 @@ from ..transcript import describe_error
 from ._belongings import Belongings, Meter
 from ._clock import Clock, virtual_time
 from ._plan import DatagramPlan, Delivery, Ended, Failed, Family, Plan, Record
-from ._script import Silence, Spinning, Tape
+from ._script import Silence, Spinning
 from ._script_socket import ScriptSocket, connection
 from ._steps import Stepper, subject_files
 from ._waits import waits_ask_tapes
@@ -182,7 +182,7 @@ class Stage:
 
     # -- one conversation, and what interrupts it
 
-    def _hold(self, plan: Plan, take: Callable[[Tape], None] | None = None) -> Record:
+    def _hold(self, plan: Plan, take: Callable[[Any], None] | None = None) -> Record:
         server = self._server("stream", plan.family)
         listener = None if plan.family == "unix" else self._listener(plan.family)
         self._handler = None
@@ -221,7 +221,7 @@ class Stage:
         )
 
     def _handle(
-        self, server: Any, sock: ScriptSocket, address: Any, stepper: Stepper | None
+        self, server: Any, sock: socket.socket, address: Any, stepper: Stepper | None
     ) -> tuple[Ended, Failed | None]:
         try:
             with stepper or contextlib.nullcontext():
@@ -249,7 +249,7 @@ class Stage:
             if file is not None and not file.closed:
                 self._note(f"does not call finish() of its base class: {name} is left open")
 
-    def hold_inner(self, plan: Plan, take: Callable[[Tape], None]) -> Record:
+    def hold_inner(self, plan: Plan, take: Callable[[Any], None]) -> Record:
         """An inner conversation, in the thread that it is called in; somebody is told of its tape."""
         return self._hold(plan, take)
 
@@ -289,11 +289,11 @@ class Stage:
 class Interruption:
     """Holds the inner conversation of a plan once, at its moment, in a thread of its own: it may have to wait for the outer one."""
 
-    def __init__(self, stage: Stage, plan: Plan, tape: Tape) -> None:
+    def __init__(self, stage: Any, plan: Plan, tape: Any) -> None:
         self._stage = stage
         self._plan = plan
         self._thread: threading.Thread | None = None
-        self._tape: Tape | None = None
+        self._tape: Any = None
         self._record: Record | None = None
         self._held_up = False
         if plan.inner is not None:
@@ -329,7 +329,7 @@ class Interruption:
     def _run(self, plan: Plan) -> None:
         self._record = self._stage.hold_inner(plan, self._take)
 
-    def _take(self, tape: Tape) -> None:
+    def _take(self, tape: Any) -> None:
         self._tape = tape
 
     def _progress(self) -> tuple[int, ...]:

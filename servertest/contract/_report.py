@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -127,6 +128,13 @@ class Report:
         return bool(verdicts & {"ok", "passed"}) and not verdicts & {"found", "broken", "violated", "broke"}
 
     @property
+    def stopped(self) -> bool:
+        """Whether the exchanges as they are do not go as expected, without any server, so that no check was done."""
+        return bool(self.findings and self.results) and all(
+            result.verdict == "skipped" and result.kind == "in memory" for result in self.results
+        )
+
+    @property
     def broken(self) -> bool:
         """Whether servertest itself failed somewhere."""
         return any(outcome.verdict == "broken" for outcome in self.outcomes) or any(
@@ -162,6 +170,17 @@ class Report:
                 finding.conversation for _, finding in found if finding.conversation
             )
             yield found[0][1], tuple(kinds), tuple(conversations)
+
+    def distinct(self) -> Iterator[tuple[Violation, tuple[Violation, ...]]]:
+        """The violations, those of one cause together: the shortest example first, and then all of them.
+
+        They have one cause if the same exception leaves the subject at the same place, or if one check says the same of them.
+        """
+        groups: dict[tuple[str, ...], list[Violation]] = {}
+        for violation in self.violations:
+            groups.setdefault(_cause(violation), []).append(violation)
+        for alike in groups.values():
+            yield min(alike, key=lambda one: (not one.reproduction, len(one.sent))), tuple(alike)
 
     def to_junit(self) -> str:
         """The report as JUnit's XML."""
@@ -205,6 +224,16 @@ class Report:
                 for outcome in self.outcomes
             ],
         }
+
+
+_RAISED = re.compile(r"the handler raises .*")
+
+
+def _cause(violation: Violation) -> tuple[str, ...]:
+    raised = _RAISED.search(violation.explanation)
+    if raised is None or not violation.place:
+        return (violation.check, violation.explanation)
+    return (raised[0], violation.place)
 
 
 def _identity(finding: Finding) -> tuple[object, ...]:

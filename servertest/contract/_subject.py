@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, ExitStack, suppress
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
 
 from .._support import DeadlineExceeded, ServertestError
-from ..launch import FunctionTarget, HandlerTarget, Kind, Running, launch
+from ..launch import FunctionTarget, Kind, Running, launch
+from ._rehearsal import Stage
 from ._worker import Job, Worker, read_frame, write_frame
 
 __all__ = ("Bench", "Profile")
@@ -26,10 +27,12 @@ class Bench:
 
     Args:
         target: The handler.
+        stage: Makes the stage on which that is done, in the subject's process.
     """
 
-    def __init__(self, target: HandlerTarget) -> None:
+    def __init__(self, target: Any, stage: Callable[[Any], AbstractContextManager[Any]] = Stage) -> None:
         self._target = target
+        self._stage = stage
         self._running: Running | None = None
         self._stack = ExitStack()
         self._file: Any = None
@@ -52,7 +55,9 @@ class Bench:
 
     def _open(self) -> None:
         kind = Kind("stream", "unix", "sync", host="process")
-        running = launch(FunctionTarget(Worker(self._target)), kind=kind, transcript=False, timeout=1.0)
+        running = launch(
+            FunctionTarget(Worker(self._target, self._stage)), kind=kind, transcript=False, timeout=1.0
+        )
         self._stack.callback(_end, running)
         control = self._stack.enter_context(socket.socket(socket.AF_UNIX))
         control.connect(running.address)

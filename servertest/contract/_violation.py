@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
 __all__ = ("Violation",)
+
+_FRAME = re.compile(r'^  File "(.*)", line (\d+), in ', re.MULTILINE)
+_NOT_THE_SUBJECT = ("/socketserver.py", "/socket.py", "/ssl.py", "/shutil.py", "/codecs.py", "/_handlers.py")
+_SERVERTEST = __file__.rpartition("/contract/")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,16 @@ class Violation:
     transcript: str = ""
     reproduction: str = ""
     also: int = 0
+
+    @property
+    def place(self) -> str:
+        """Where an exception left the subject's own code: "file:line"; nothing if there was none, or it is not known.
+
+        It is the last place that is neither of servertest nor of the modules that do a socket's work.
+        """
+        found = [one for one in _FRAME.findall(self.details) if not one[0].endswith(_NOT_THE_SUBJECT)]
+        own = [one for one in found if f"{_SERVERTEST}/" not in one[0]]
+        return f"{own[-1][0]}:{own[-1][1]}" if own else ""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data for JSON; bytes as Python writes them."""

@@ -19,7 +19,8 @@ import struct
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import IO, Any, NoReturn
 
@@ -57,15 +58,17 @@ class Worker:
 
     Attributes:
         target: The subject.
+        stage: Makes the stage on which it is held conversations with.
     """
 
-    target: HandlerTarget
+    target: Any
+    stage: Callable[[Any], AbstractContextManager[Any]] = Stage
 
     __name__ = __qualname__ = "subject"
 
     def __call__(self, listener: socket.socket) -> None:
         """Serve until the listener fails."""
-        _prepare(self.target)
+        _prepare(self.target, self.stage)
         while True:
             connection, _ = listener.accept()
             with socket.socket(fileno=connection.detach()) as control:
@@ -110,7 +113,7 @@ class Worker:
             threading.settrace(None)  # type: ignore[arg-type, unused-ignore]
             _limit_space()
             threading.stack_size(1 << 19)  # or each thread would seem to take eight megabytes
-            with Stage(self.target) as stage:
+            with self.stage(self.target) as stage:
                 for record in _records(stage, plans, job.limit, stacks, own):
                     write_frame(control, record)
                     os.write(counts, b".")
@@ -119,9 +122,7 @@ class Worker:
             os._exit(status)
 
 
-def _records(
-    stage: Stage, plans: tuple[Any, ...], limit: float, stacks: IO[bytes], own: int
-) -> Iterator[Any]:
+def _records(stage: Any, plans: tuple[Any, ...], limit: float, stacks: IO[bytes], own: int) -> Iterator[Any]:
     for plan in plans:
         faulthandler.dump_traceback_later(limit, exit=True, file=stacks)
         record = stage.play(plan)
@@ -145,15 +146,16 @@ def _count(pipe: int) -> int:
     return total
 
 
-def _prepare(target: HandlerTarget) -> None:
+def _prepare(target: Any, make: Callable[[Any], AbstractContextManager[Any]]) -> None:
     """What every fork would have to do anew: there are hundreds of them. The subject itself is not touched."""
     _one_arena()
-    subject_files(target.handler)
+    if isinstance(target, HandlerTarget):
+        subject_files(target.handler)
     for handler, plan in (
         (StreamRequestHandler, Plan.of(b"\n")),
         (DatagramRequestHandler, DatagramPlan.of(b"")),
     ):
-        with contextlib.suppress(Exception), Stage(handler) as stage:  # what fails here fails there, too
+        with contextlib.suppress(Exception), make(handler) as stage:  # what fails here fails there, too
             pickle.dumps(stage.play(plan))
     gc.collect()
     gc.freeze()  # or each fork copies the pages of all that is collected there

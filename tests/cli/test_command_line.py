@@ -52,7 +52,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_check_says_that_all_is_well(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status = main(["check", "handlers_of_mine:Upper", "--exchanges", "upper.wire", "--kind", "TCPServer"])
+    words = ["check", "handlers_of_mine:Upper", "--exchanges", "upper.wire", "--kind", "TCPServer"]
+    status = main([*words, "--plain"])
     printed = capsys.readouterr().out
     assert status == 0
     assert "TCPServer  ok" in printed
@@ -70,6 +71,7 @@ def test_check_says_what_it_has_found(here: Path, capsys: pytest.CaptureFixture[
             "TCPServer",
             "--kind",
             "ForkingUnixStreamServer",
+            "--plain",
         ]
     )
     printed = capsys.readouterr().out
@@ -83,7 +85,16 @@ def test_check_says_what_it_has_found(here: Path, capsys: pytest.CaptureFixture[
 
 def test_check_for_programs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status = main(
-        ["check", "handlers_of_mine:Upper", "--exchanges", "upper.wire", "--kind", "TCPServer", "--json"]
+        [
+            "check",
+            "handlers_of_mine:Upper",
+            "--exchanges",
+            "upper.wire",
+            "--kind",
+            "TCPServer",
+            "--plain",
+            "--json",
+        ]
     )
     report = json.loads(capsys.readouterr().out)
     assert status == 0
@@ -244,6 +255,31 @@ class Hasty(servers.BaseRequestHandler):
 """
 
 
+def test_check_without_another_word_is_the_whole_contract(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "hasty_of_mine.py").write_text(HASTY)
+    (here / "lines.wire").write_text(LINES_WIRE)
+    words = ["check", "hasty_of_mine.py:Hasty", "--exchanges", "lines.wire", "--kind", "TCPServer"]
+    assert main(words) == 1
+    printed = capsys.readouterr().out
+    assert "split_at_every_byte (in memory): the replies are others" in printed
+    assert "no_leak_after_requests            passed" in printed
+    assert "idle_promise                      not promised" in printed
+    assert main([*words, "--plain"]) == 0
+
+
+def test_exchanges_that_do_not_hold_come_first(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["check", "handlers_of_mine.py:Failing", "--exchanges", "upper.wire", "--kind", "TCPServer"]
+    assert main(words) == 1
+    printed = capsys.readouterr().out
+    assert "1. the handler raises ZeroDivisionError: b'hi\\n'" in printed
+    assert "| expected b'HI\\n'" in printed
+    assert "| ZeroDivisionError: b'hi\\n'" in printed
+    assert "That comes first: none of the" in printed
+    assert "split_at_every_byte" not in printed
+
+
 def test_check_holds_a_handler_to_its_promises(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "hasty_of_mine.py").write_text(HASTY)
     (here / "lines.wire").write_text(LINES_WIRE)
@@ -277,6 +313,7 @@ def test_check_holds_a_handler_to_its_promises(here: Path, capsys: pytest.Captur
         (["--checks", "nothing"], "there is no check 'nothing'"),
         (["--exclude", "garbage"], "say why"),
         (["--promise", "idle_timeout=-1"], "idle_timeout is a number above 0"),
+        (["--plain", "--promise", "half_close"], "--plain does no checks, so --promise says nothing"),
     ],
 )
 def test_bad_words_about_contracts(

@@ -1,7 +1,8 @@
-"""check(): what is found, on which kinds, and what is nobody's fault but ours."""
+"""check() with the exchanges as they are: what is found, on which kinds, and what is nobody's fault but ours."""
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from typing import Any
@@ -25,6 +26,10 @@ connect 2
 < "ONE\\n"
   /T[A-Z]O\\n/
 """
+
+
+#: The exchanges as they are, and no checks.
+plainly = functools.partial(check, checks=())
 
 
 class Upper(servers.StreamRequestHandler):
@@ -55,7 +60,7 @@ def verdicts(report: Report) -> dict[str, str]:
 
 
 def test_a_good_handler_is_as_expected_on_every_kind_that_fits() -> None:
-    report = check(Upper, parse_exchanges(LINES))
+    report = plainly(Upper, parse_exchanges(LINES))
     assert report.ok
     assert report.findings == ()
     found = verdicts(report)
@@ -74,11 +79,11 @@ def test_a_handler_that_says_what_it_waits_for_runs_on_every_kind() -> None:
             while line := await self.rfile.readline():
                 await self.wfile.write(line.upper())
 
-    assert set(verdicts(check(Selecting, parse_exchanges(LINES))).values()) == {"ok"}
+    assert set(verdicts(plainly(Selecting, parse_exchanges(LINES))).values()) == {"ok"}
 
 
 def test_a_wrong_answer_is_found_with_the_difference_and_what_passed() -> None:
-    report = check(Lower, parse_exchanges(LINES), kinds=["TCPServer", "UnixStreamServer"], timeout=0.5)
+    report = plainly(Lower, parse_exchanges(LINES), kinds=["TCPServer", "UnixStreamServer"], timeout=0.5)
     assert not report.ok
     assert not report.broken
     assert set(verdicts(report).values()) == {"found"}
@@ -95,7 +100,7 @@ def test_a_wrong_answer_is_found_with_the_difference_and_what_passed() -> None:
 
 @pytest.mark.parametrize("kind", ["TCPServer", "ThreadPoolTCPServer", "ForkingTCPServer"])
 def test_what_the_handler_raised_explains_what_the_client_saw(kind: str) -> None:
-    report = check(Failing, parse_exchanges(LINES), kinds=[kind])
+    report = plainly(Failing, parse_exchanges(LINES), kinds=[kind])
     [(finding, kinds, conversations)] = report.grouped()
     assert finding.what == "handle raised ZeroDivisionError: of the handler"
     assert finding.symptom == "the server closed the connection, while waiting for an answer"
@@ -110,7 +115,7 @@ def test_no_answer_is_found_when_the_time_is_up() -> None:
         def handle(self) -> None:
             self.rfile.read()
 
-    report = check(Silent, [Exchange(b"hi\n", b"HI\n")], kinds=["TCPServer"], timeout=0.05)
+    report = plainly(Silent, [Exchange(b"hi\n", b"HI\n")], kinds=["TCPServer"], timeout=0.05)
     assert report.findings[0].what == "no answer in time, while waiting for an answer"
 
 
@@ -125,7 +130,7 @@ def test_a_handler_that_goes_on_is_found_when_its_server_is_stopped() -> None:
             release.wait(20)
 
     try:
-        report = check(Stuck, [Exchange(b"hi\n", b"HI\n")], kinds=["ThreadingTCPServer"], timeout=0.05)
+        report = plainly(Stuck, [Exchange(b"hi\n", b"HI\n")], kinds=["ThreadingTCPServer"], timeout=0.05)
     finally:
         release.set()
     [finding] = report.findings
@@ -138,7 +143,7 @@ def test_more_than_was_expected_is_found() -> None:
         def handle(self) -> None:
             self.wfile.write(self.rfile.readline().upper() + b"and more\n")
 
-    report = check(Chatty, parse_exchanges(LINES)[:1], kinds=["TCPServer"])
+    report = plainly(Chatty, parse_exchanges(LINES)[:1], kinds=["TCPServer"])
     [finding] = report.findings
     assert "expected the end of the stream; 9 more byte(s) came: b'and more\\n'" in finding.details
 
@@ -157,7 +162,7 @@ peer 2 127.0.0.1:5001
 
 
 def test_datagrams() -> None:
-    report = check(UpperDatagram, parse_exchanges(DATAGRAMS))
+    report = plainly(UpperDatagram, parse_exchanges(DATAGRAMS))
     assert report.findings == ()
     assert report.ok
     assert len(report.outcomes) == 10
@@ -171,13 +176,13 @@ def test_a_server_class_is_checked_as_it_is() -> None:
         def __init__(self, address: Any) -> None:
             super().__init__(address, Upper)  # type: ignore[arg-type]
 
-    report = check(Own, parse_exchanges(LINES))
+    report = plainly(Own, parse_exchanges(LINES))
     assert report.ok
     assert len(report.outcomes) == 1
 
 
 def test_the_report_as_plain_data() -> None:
-    plain = json.loads(json.dumps(check(Lower, parse_exchanges(LINES), kinds=["TCPServer"]).to_dict()))
+    plain = json.loads(json.dumps(plainly(Lower, parse_exchanges(LINES), kinds=["TCPServer"]).to_dict()))
     assert plain["subject"] == "Lower"
     assert plain["ok"] is False
     assert plain["outcomes"][0]["findings"][0]["line"] == 4
@@ -185,7 +190,7 @@ def test_the_report_as_plain_data() -> None:
 
 def test_progress_is_told_kind_by_kind() -> None:
     told: list[str] = []
-    check(
+    plainly(
         Upper,
         [Exchange(b"hi\n", re.compile(rb"H.\n"))],
         kinds=["TCPServer", "UnixStreamServer"],
@@ -196,11 +201,11 @@ def test_progress_is_told_kind_by_kind() -> None:
 
 def test_nothing_to_check_is_refused() -> None:
     with pytest.raises(UsageError, match="nothing to check"):
-        check(Upper, [])
+        plainly(Upper, [])
     with pytest.raises(UsageError, match="is no exchange"):
-        check(Upper, [b"hi"])  # type: ignore[arg-type]
+        plainly(Upper, [b"hi"])  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="expect bytes or a pattern"):
-        check(Upper, [Exchange(b"hi\n", lambda answer: True)])
+        plainly(Upper, [Exchange(b"hi\n", lambda answer: True)])
 
 
 def test_a_breakage_of_ours_is_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +215,7 @@ def test_a_breakage_of_ours_is_no_finding(monkeypatch: pytest.MonkeyPatch) -> No
         raise RuntimeError("inside servertest")
 
     monkeypatch.setattr(_plainly, "play", broken)
-    report = check(Upper, [Exchange(b"hi\n", b"HI\n")], kinds=["TCPServer"])
+    report = plainly(Upper, [Exchange(b"hi\n", b"HI\n")], kinds=["TCPServer"])
     assert report.broken
     assert not report.ok
     assert "RuntimeError: inside servertest" in report.outcomes[0].reason

@@ -127,18 +127,20 @@ def nothing_survives_the_connection(case: Case) -> Iterator[Violation]:
     """A new client finds nothing of what earlier ones did.
 
     After each prefix of each conversation, whether the client closed, finished sending or cut the connection off, the next client gets the same
-    replies as the first one of all.
+    replies as the first one of all. In the quick profile those are the same conversation and two others; in the full one, all.
     """
     for conversation in case.conversations:
-        following = [other.plan() for other in case.conversations]
+        others = [one for one in case.conversations if one.number != conversation.number]
+        later = [conversation, *others[: None if case.full else 2]]
+        following = [other.plan() for other in later]
         plans = [
             Plan(pieces=pieces, ending=ending, after=tuple(following))
             for pieces in _prefixes(case, conversation)
             for ending in ("close", "fin")
         ]
 
-        def judge(plan: Plan, record: Record) -> str:
-            for other, after in zip(case.conversations, record.after, strict=False):
+        def judge(plan: Plan, record: Record, later: list[Conversation] = later) -> str:
+            for other, after in zip(later, record.after, strict=False):
                 if what := case.wrong(after):
                     return f"for a later client, {what}"
                 if not case.agrees(other, after.received):
