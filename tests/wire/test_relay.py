@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
@@ -330,7 +330,10 @@ def test_what_has_ended_leaves_nothing_to_the_collector_of_garbage(relay: Relay)
     gc.disable()
     try:
         joined = join(relay)
-        gone = [weakref.ref(joined.connection), *(weakref.ref(leg.sock) for leg in legs_of(joined))]
+        gone: list[Callable[[], object]] = [
+            weakref.ref(joined.connection),
+            *(weakref.ref(leg.sock) for leg in legs_of(joined)),
+        ]
         joined.client.sendall(b"x")
         joined.client.shutdown(socket.SHUT_WR)
         assert read_all(joined.server) == (b"x", "fin")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 import trustme
 
-from servertest._support import bound_socket
+from servertest._support import bound_socket, hard_reset
 from servertest.transcript import Transcript
 from servertest.wire import observe, observe_context, observe_listener, observed_number
 
@@ -253,3 +254,55 @@ def test_a_tls_listener(contexts: Contexts) -> None:
         server.do_handshake()
         with shaken.result(LIMIT) as tls_client:
             talk(server, tls_client, transcript)
+
+
+def test_an_answer_to_the_servers_goodbye_is_no_reset(contexts: Contexts) -> None:
+    transcript = Transcript()
+    with sockets() as (plain, client), shaking_hands(contexts, client) as shaken:
+        server = contexts.server.wrap_socket(plain, server_side=True)
+        observe(server, transcript, transcript.connect(None, None))
+        with shaken.result(LIMIT) as tls_client:
+            server.settimeout(0)
+            with pytest.raises(ssl.SSLWantReadError):
+                server.unwrap()
+            tls_client.unwrap()
+            tls_client.shutdown(socket.SHUT_WR)
+            assert select.select([server], [], [], LIMIT)[0]
+            server.close()
+            assert tls_client.recv(1) == b"", "and the client met no reset either"
+    assert story(transcript)[1:] == ["HalfClose client", "Close server fin"]
+
+
+def test_a_goodbye_to_a_client_that_has_closed_is_no_reset(contexts: Contexts) -> None:
+    transcript = Transcript()
+    with sockets() as (plain, client), shaking_hands(contexts, client) as shaken:
+        server = contexts.server.wrap_socket(plain, server_side=True)
+        observe(server, transcript, transcript.connect(None, None))
+        shaken.result(LIMIT).close()
+        assert select.select([server], [], [], LIMIT)[0]
+        server.settimeout(0)
+        with pytest.raises(ssl.SSLError):
+            server.unwrap()
+        wait_for_error(server)  # the answer of the client's system to that
+        server.close()
+    assert story(transcript)[1:] == ["Close server fin"]
+
+
+def test_a_reset_before_the_goodbye_is_one(contexts: Contexts) -> None:
+    transcript = Transcript()
+    with sockets() as (plain, client), shaking_hands(contexts, client) as shaken:
+        server = contexts.server.wrap_socket(plain, server_side=True)
+        observe(server, transcript, transcript.connect(None, None))
+        hard_reset(shaken.result(LIMIT))
+        wait_for_error(server)
+        server.settimeout(0)
+        with pytest.raises(OSError):
+            server.unwrap()
+        server.close()
+    assert story(transcript)[1:] == ["Close client rst"]
+
+
+def wait_for_error(sock: socket.socket) -> None:
+    poll = select.poll()
+    poll.register(sock, 0)
+    assert poll.poll(LIMIT * 1000)
