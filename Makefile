@@ -12,7 +12,7 @@ ARGS   ?=
 
 .PHONY: demo test check coverage bench docs clean
 
-demo: $(STAMP)            ## the main job: check the standard library's own HTTP handler on every kind of server
+demo: $(STAMP)            ## the main job: what breaks in the standard library's own HTTP handler, and on which kind of server
 	@echo "servertest check http.server:SimpleHTTPRequestHandler --exchanges fixtures/transcripts/http-simple.wire"
 	@cd fixtures/www && "$(CURDIR)/$(BIN)/servertest" check http.server:SimpleHTTPRequestHandler \
 	  --exchanges ../transcripts/http-simple.wire; status=$$?; \
