@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
 __all__ = ("TLSMixIn",)
 
+# The first byte of a record that is an alert; in TLS 1.3, of one that does not say what it is, and the size of an alert then (RFC 8446, 5.2: 5 + 2 + 1 + 16 bytes).
+_ALERT = b"\x15"
+_HIDDEN = b"\x17"
+_HIDDEN_ALERT = 24
+
 
 class TLSMixIn:
     """Speaks TLS with its clients. It goes between the mix-in for concurrency and the server class: `(ThreadingMixIn, TLSMixIn, TCPServer)`.
@@ -95,9 +100,17 @@ class TLSMixIn:
         try:
             request.settimeout(0)
             request.unwrap()
+        except ssl.SSLWantReadError:
+            request.unanswered_goodbye = True
         except (OSError, ValueError):
-            pass  # the answer has not come yet, the handshake never took place, or the peer has gone
+            pass  # the handshake never took place, or the peer has gone
         super().shutdown_request(request)  # type: ignore[misc]
+
+    def close_request(self, request: Any) -> None:
+        """Close the connection, after having taken the answer to our goodbye if there is one by now."""
+        if getattr(request, "unanswered_goodbye", False):
+            take_goodbye(request)
+        super().close_request(request)  # type: ignore[misc]
 
 
 def _close_half_made(error: BaseException) -> None:
@@ -110,12 +123,29 @@ def _close_half_made(error: BaseException) -> None:
         traceback = traceback.tb_next
 
 
+def take_goodbye(sock: ssl.SSLSocket) -> None:
+    """Take the peer's goodbye out of the system, if it has come since ours was said and nobody has read it.
+
+    To close with bytes unread sends RST (RFC 1122, 4.2.2.13), and the peer may still be reading. Nothing else is taken, and nothing is waited for.
+    """
+    try:
+        if not _is_ready(sock, for_reading=True, timeout=0):
+            return
+        record = socket.socket.recv(sock, 64, socket.MSG_PEEK)
+        if record[:1] == _ALERT or (record[:1] == _HIDDEN and len(record) == _HIDDEN_ALERT):
+            socket.socket.recv(sock, len(record))
+    except (OSError, ValueError):
+        pass  # there is nothing to be taken from it any more
+
+
 def _wait(sock: ssl.SSLSocket, *, for_reading: bool, timeout: float) -> bool:
-    if timeout <= 0:
-        return False
+    return timeout > 0 and _is_ready(sock, for_reading=for_reading, timeout=timeout + 0.001)
+
+
+def _is_ready(sock: ssl.SSLSocket, *, for_reading: bool, timeout: float) -> bool:
     if not hasattr(select, "poll"):
         readers, writers = ([sock], []) if for_reading else ([], [sock])
         return any(select.select(readers, writers, [], timeout))
     poll = select.poll()
     poll.register(sock, select.POLLIN if for_reading else select.POLLOUT)
-    return bool(poll.poll(timeout * 1000 + 1))
+    return bool(poll.poll(timeout * 1000))

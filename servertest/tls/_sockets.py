@@ -13,6 +13,7 @@ import ssl
 from typing import NoReturn
 
 from .._support import Deadline, DeadlineExceeded, UsageError, hard_reset
+from ..servers._tls import take_goodbye
 from ._errors import HandshakeEnded
 
 __all__ = (
@@ -60,11 +61,20 @@ class PoliteSocket(PromptSocket):
     ``shutdown(SHUT_RDWR)``, with which another thread cuts a connection off: OpenSSL must not be entered twice.
     """
 
+    _has_parted = False
+
     def shutdown(self, how: int) -> None:
         """Say goodbye when nothing more will be sent; then do as every TLS socket does."""
         if how == socket.SHUT_WR:
             _say_goodbye(self)
+            self._has_parted = True
         super().shutdown(how)
+
+    def close(self) -> None:
+        """Close; a goodbye of the peer's that has come since is taken, for nobody is to be reset because of it."""
+        if self._has_parted:
+            take_goodbye(self)
+        super().close()
 
 
 class RaggedSocket(PromptSocket):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import http.server
 import os
+import select
 import socket
 import ssl
 import threading
@@ -286,6 +287,35 @@ def tls_server(request: pytest.FixtureRequest, server_context: ssl.SSLContext) -
 def test_tls_from_the_handshake_to_the_goodbye(tls_server: Any, client_context: ssl.SSLContext) -> None:
     assert ask_tls(tls_server, client_context) == b"HELLO\n"
     assert tls_server.collected_errors == []
+
+
+def test_a_client_that_answers_the_goodbye_and_reads_on_is_not_reset(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    closed = threading.Event()
+
+    class Patient(servers.TCPServer):
+        def shutdown_request(self, request: Any) -> None:
+            # Between the goodbye and the close, where else the client would have to be very fast.
+            assert select.select([request], [], [], LIMIT)[0]
+            super().shutdown_request(request)
+
+        def close_request(self, request: Any) -> None:
+            super().close_request(request)
+            closed.set()
+
+    class Server(servers.TLSMixIn, Patient):
+        tls_context = server_context
+
+    class Silent(servers.BaseRequestHandler):
+        pass
+
+    with Server(LOCAL, Silent) as server, serving(server):
+        with client_context.wrap_socket(connect(server), server_hostname="127.0.0.1") as client:
+            assert client.recv(1) == b""  # the goodbye
+            client.unwrap()
+            assert closed.wait(LIMIT)
+            assert client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
 
 
 def test_the_server_says_goodbye_in_tls(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import select
 import socket
 import ssl
 import time
@@ -19,6 +20,7 @@ from servertest.tls import Authority, HandshakeEnded, _sockets as sockets, profi
 from ._tiny import LIMIT, Seen, TinyServer, look_with_ssl
 
 ADDRESS = ("127.0.0.1", 0)
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 CLOSE_NOTIFY = 21  # the type of a record that holds an alert (RFC 8446 section 5.1); TLS 1.2 shows it
 
 TLSPair = tuple[ssl.SSLSocket, ssl.SSLSocket]
@@ -93,6 +95,32 @@ def test_closing_says_nothing(ca: Authority) -> None:
     with connected(ca, version=ssl.TLSVersion.TLSv1_2) as (client, server):
         server.close()
         assert below_tls(client) == b""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_answer_to_the_goodbye_that_nobody_has_read_resets_nobody(
+    ca: Authority, version: ssl.TLSVersion
+) -> None:
+    with connected(ca, version=version) as (client, server):
+        server.shutdown(socket.SHUT_WR)
+        client.settimeout(0)
+        client.unwrap()  # reads the goodbye, and sends one
+        client.settimeout(LIMIT)
+        assert select.select([server], [], [], LIMIT)[0]
+        server.close()
+        assert below_tls(client) == b""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_bytes_that_nobody_has_read_reset_as_always(ca: Authority, version: ssl.TLSVersion) -> None:
+    with connected(ca, version=version) as (client, server):
+        server.shutdown(socket.SHUT_WR)
+        client.sendall(b"more than a goodbye has")
+        assert select.select([server], [], [], LIMIT)[0]
+        server.close()
+        with pytest.raises(ConnectionResetError):
+            while below_tls(client):
+                pass
 
 
 def test_cutting_off_says_nothing(ca: Authority) -> None:
