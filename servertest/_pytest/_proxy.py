@@ -10,6 +10,7 @@ from .._support import HandlerFailed, StillRunning, UsageError
 from .._support._keywords import refuse_unknown_keywords
 from ..launch import Running
 from ..proxy import Proxy
+from ..proxy._settings import LINK_KEYWORDS
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -22,8 +23,6 @@ __all__ = ("MakeLinks", "link_sections")
 
 #: A failing test shows its own line, not ours.
 __tracebackhide__ = True
-
-_KEYWORDS = tuple(Proxy.link.__kwdefaults__ or ())
 
 
 class MakeLinks:
@@ -65,7 +64,7 @@ class MakeLinks:
         Raises:
             UsageError: As by `servertest.proxy.Proxy.link`; or the server is a class, or there are faults without a ``|``.
         """
-        refuse_unknown_keywords("proxy", options, _KEYWORDS)
+        refuse_unknown_keywords("proxy", options, LINK_KEYWORDS)
         if more:
             raise UsageError(
                 f"proxy: several faults are joined with |: {' | '.join(map(repr, (faults, *more)))}"

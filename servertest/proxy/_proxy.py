@@ -5,20 +5,15 @@ from __future__ import annotations
 import contextlib
 import threading
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from .._support import STOP_TIMEOUT, UsageError
 from ..wire._relay import Relay
 from ._link import Link
-from ._settings import settings_for
+from ._settings import LinkOptions, settings_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from .._support import Transport
-    from ..faults import Decision, Faults
-    from ..transcript import Transcript
-    from ._record import LinkConnection
+    from ..faults import Faults
 
 __all__ = ("Proxy", "link")
 
@@ -47,72 +42,38 @@ class Proxy:
         with self._lock:
             return list(self._links)
 
-    def link(
-        self,
-        upstream: Any,
-        faults: Faults = None,
-        *,
-        seed: int | str | None = None,
-        listen: Any = None,
-        transport: Transport | None = None,
-        expose: bool = False,
-        transcript: bool | Transcript = True,
-        tls: Any = None,
-        upstream_tls: Any = None,
-        server_hostname: str | None = None,
-        connect_timeout: float = 5.0,
-        idle_timeout: float = 60.0,
-        max_peers: int = 1024,
-        timeout: float = STOP_TIMEOUT,
-        up: bool = True,
-        watch: Callable[[LinkConnection | Decision], object] | None = None,
-    ) -> Link:
+    def link(self, upstream: Any, faults: Faults = None, **options: Unpack[LinkOptions]) -> Link:
         """An address that leads to a server, through faults.
 
         Args:
             upstream: The server: one that was launched, another link, an address, or an address as text. It need not be
                 there yet: clients are then refused.
             faults: What goes wrong from the beginning, in both directions unless aimed; more may come later.
-            seed: Where random numbers come from; a new one if left out, which `Link.seed` and its repr tell.
-            listen: Where clients come in: an address, an address as text, or a family ("inet", "inet6", "dual", "unix",
-                "abstract"). A free loopback address of the server's family by default.
-            transport: "stream" or "datagram"; by default as the server says, which means "stream" for an address.
-            expose: Let `listen` be an address that other machines can reach.
-            transcript: Whether to record what passes; or a transcript, to record it there.
-            tls: Ends the client's side of TLS here, so that faults and transcript see plain text: True, a profile or its name,
-                an `Authority`, a server credential or an `ssl.SSLContext`. TLS passes through untouched if left out.
-            upstream_tls: Begins TLS towards the server here: True, an `Authority`, a client credential or a context.
-            server_hostname: The name to check at the server; by default that of its address.
-            connect_timeout: Seconds to wait for the server, and for each handshake.
-            idle_timeout: Seconds after which a datagram peer is forgotten that neither side says anything to.
-            max_peers: Datagram peers at a time; the one that was idle longest makes way.
-            timeout: Seconds that `Link.stop` may take.
-            up: Whether it takes clients from the beginning; else from `Link.enable` on.
-            watch: Is told of each connection when it comes, when it is open and when it has ended, and of each decision of a
-                fault; in the thread that carries everything, so it must not wait.
+            options: By name, each with a usual value:
+
+                * seed: Where random numbers come from; a new one if left out, which `Link.seed` and its repr tell.
+                * listen: Where clients come in: an address, an address as text, or a family ("inet", "inet6", "dual", "unix",
+                  "abstract"). A free loopback address of the server's family by default.
+                * transport: "stream" or "datagram"; by default as the server says, which means "stream" for an address.
+                * expose: Let `listen` be an address that other machines can reach (False).
+                * transcript: Whether to record what passes (True); or a transcript, to record it there.
+                * tls: Ends the client's side of TLS here, so that faults and transcript see plain text: True, a profile or its name,
+                  an `Authority`, a server credential or an `ssl.SSLContext`. TLS passes through untouched if left out.
+                * upstream_tls: Begins TLS towards the server here: True, an `Authority`, a client credential or a context.
+                * server_hostname: The name to check at the server; by default that of its address.
+                * connect_timeout: Seconds to wait for the server, and for each handshake (5).
+                * idle_timeout: Seconds after which a datagram peer is forgotten that neither side says anything to (60).
+                * max_peers: Datagram peers at a time (1024); the one that was idle longest makes way.
+                * timeout: Seconds that `Link.stop` may take (10).
+                * up: Whether it takes clients from the beginning (True); else from `Link.enable` on.
+                * watch: Is told of each connection when it comes, when it is open and when it has ended, and of each decision of
+                  a fault; in the thread that carries everything, so it must not wait.
 
         Raises:
             UsageError: Something cannot be; the message names the argument, or the fault and the reason.
             AddressInUse: Something else holds the address.
         """
-        settings = settings_for(
-            upstream,
-            faults,
-            seed=seed,
-            listen=listen,
-            transport=transport,
-            expose=expose,
-            transcript=transcript,
-            tls=tls,
-            upstream_tls=upstream_tls,
-            server_hostname=server_hostname,
-            connect_timeout=connect_timeout,
-            idle_timeout=idle_timeout,
-            max_peers=max_peers,
-            timeout=timeout,
-            up=up,
-            watch=watch,
-        )
+        settings = settings_for(upstream, faults, **options)
         with self._lock:
             if self._stopped:
                 raise UsageError("the proxy was stopped: make another one")
@@ -154,14 +115,14 @@ class Proxy:
             self._links = [one for one in self._links if one is not gone]
 
 
-def link(upstream: Any, faults: Faults = None, **settings: Any) -> Link:
+def link(upstream: Any, faults: Faults = None, **options: Unpack[LinkOptions]) -> Link:
     """A link with a thread of its own, which ends with it. For the arguments see `Proxy.link`.
 
     Raises:
         UsageError: Something cannot be; the message names the argument, or the fault and the reason.
         AddressInUse: Something else holds the address.
     """
-    checked = settings_for(upstream, faults, **settings)
+    checked = settings_for(upstream, faults, **options)
     relay = Relay("servertest link")
     try:
         return Link(checked, relay, lambda made: relay.stop(made.settings.timeout))

@@ -7,7 +7,7 @@ import os
 import secrets
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, get_args
 
 from .._support import (
     STOP_TIMEOUT,
@@ -17,6 +17,7 @@ from .._support import (
     family_of,
     format_address,
     parse_address,
+    refuse_unknown_keywords,
 )
 from ..faults import Plan, plan
 from ._accepting import check_faults
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from ..transcript import Transcript
     from ._record import LinkConnection
 
-__all__ = ("Settings", "is_loopback", "settings_for")
+__all__ = ("LINK_KEYWORDS", "LinkOptions", "Settings", "is_loopback", "settings_for")
 
 _FAMILIES = get_args(Family)
 
@@ -66,9 +67,9 @@ class Settings:
     listen: Address | None
     faults: Plan
     seed: int | str
-    recording: bool | Transcript = True
-    tls: Any = None
-    upstream_tls: Any = None
+    recording: bool | Transcript
+    tls: Any
+    upstream_tls: Any
     server_hostname: str | None = None
     connect_timeout: float = 5.0
     idle_timeout: float = 60.0
@@ -78,61 +79,58 @@ class Settings:
     watch: Callable[[LinkConnection | Decision], object] | None = None
 
 
-def settings_for(
-    upstream: Any,
-    faults: Faults = None,
-    *,
-    seed: int | str | None = None,
-    listen: Any = None,
-    transport: Transport | None = None,
-    expose: bool = False,
-    transcript: bool | Transcript = True,
-    tls: Any = None,
-    upstream_tls: Any = None,
-    server_hostname: str | None = None,
-    connect_timeout: float = 5.0,
-    idle_timeout: float = 60.0,
-    max_peers: int = 1024,
-    timeout: float = STOP_TIMEOUT,
-    up: bool = True,
-    watch: Callable[[LinkConnection | Decision], object] | None = None,
-) -> Settings:
+class LinkOptions(TypedDict, total=False):
+    """What may be said of a link beside its upstream and its faults; see `Proxy.link`."""
+
+    seed: int | str | None
+    listen: Any
+    transport: Transport | None
+    expose: bool
+    transcript: bool | Transcript
+    tls: Any
+    upstream_tls: Any
+    server_hostname: str | None
+    connect_timeout: float
+    idle_timeout: float
+    max_peers: int
+    timeout: float
+    up: bool
+    watch: Callable[[LinkConnection | Decision], object] | None
+
+
+LINK_KEYWORDS = tuple(LinkOptions.__annotations__)
+
+
+def settings_for(upstream: Any, faults: Faults = None, **options: Unpack[LinkOptions]) -> Settings:
     """Check what a link is asked for. See `Proxy.link` for the arguments.
 
     Raises:
         UsageError: Something cannot be; the message names the argument.
     """
-    for name, seconds in (
-        ("connect_timeout", connect_timeout),
-        ("idle_timeout", idle_timeout),
-        ("timeout", timeout),
-    ):
-        _check_seconds(name, seconds)
-    _check_count("max_peers", max_peers)
+    refuse_unknown_keywords("link", options, LINK_KEYWORDS)
+    rest: dict[str, Any] = {**options}
+    for name in ("connect_timeout", "idle_timeout", "timeout"):
+        _check_seconds(name, rest.get(name, 1.0))
+    _check_count("max_peers", rest.get("max_peers", 1))
+    seed = rest.pop("seed", None)
     _check_seed(seed)
     address, server = _upstream(upstream)
-    chosen = _transport(server, transport)
-    if chosen == "datagram" and (tls or upstream_tls):
+    transport = _transport(server, rest.pop("transport", None))
+    if transport == "datagram" and (rest.get("tls") or rest.get("upstream_tls")):
         raise UsageError("tls: TLS is for streams, and this upstream serves datagrams")
-    place, family = _listen(listen, address, expose=expose)
+    place, family = _listen(rest.pop("listen", None), address, expose=rest.pop("expose", False))
     return Settings(
-        upstream=_resolved(address, chosen),
+        upstream=_resolved(address, transport),
         server=server,
-        transport=chosen,
+        transport=transport,
         family=family,
         listen=place,
-        faults=_checked(faults, chosen),
+        faults=_checked(faults, transport),
         seed=secrets.randbits(32) if seed is None else seed,
-        recording=transcript,
-        tls=_tls("tls", tls),
-        upstream_tls=_tls("upstream_tls", upstream_tls),
-        server_hostname=server_hostname,
-        connect_timeout=connect_timeout,
-        idle_timeout=idle_timeout,
-        max_peers=max_peers,
-        timeout=timeout,
-        up=up,
-        watch=watch,
+        recording=rest.pop("transcript", True),
+        tls=_tls("tls", rest.pop("tls", None)),
+        upstream_tls=_tls("upstream_tls", rest.pop("upstream_tls", None)),
+        **rest,
     )
 
 

@@ -661,3 +661,8 @@ def test_a_datagram_that_has_arrived_before_the_stop_goes_on(make: Make, stack: 
     made.relay.call(lambda: client.sendto(b"bye", (made.host, made.port)))
     made.stop()
     assert server.recv(10) == b"bye"
+
+
+def test_a_keyword_that_nobody_knows_is_named(upper: Running) -> None:
+    with pytest.raises(TypeError, match=r"link\(\) knows no sed=; did you mean seed=\?"):
+        link(upper, sed=7)  # type: ignore[call-arg]
