@@ -38,7 +38,7 @@ _NUMBERS = {name: number for number, name in enumerate(HOWS)}
 
 
 class Ledger:
-    """Where an engine writes down what happens. Of a client with many connections the columns hold the last one.
+    """Where an engine writes down what happens. Of a client with many connections the columns hold the last one, and the bytes of all.
 
     Args:
         numbers: The clients of this engine, at even steps.

@@ -40,7 +40,8 @@ class Moment:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Result:
-    """What became of a swarm. Connections are counted; of a client that came several times the columns hold its last one.
+    """What became of a swarm. Connections are counted; of a client that came several times the columns hold
+    the last one, and the bytes of all.
 
     Attributes:
         profile: Who came.
@@ -154,7 +155,7 @@ class Result:
         return ", ".join(told)
 
     def outcome(self, client: int) -> Outcome:
-        """What became of one client, or of its last connection.
+        """What became of one client: of its last connection, with the bytes of all and the worst delay of any.
 
         Args:
             client: Its number, from 1.

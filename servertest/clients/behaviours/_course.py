@@ -225,9 +225,7 @@ class Course:
 
     def conclude(self, now: float) -> None:
         """Read what has come, and say when there is more to do."""
-        if self.role.script.vanishes and not self._eof and self._is_silent:
-            self._eof = True
-            fall_silent(self.sock)
+        self._vanish()
         if self._readable and not self.is_over():
             try:
                 self._read(now)
@@ -338,6 +336,13 @@ class Course:
             self.flush(now)
             if self.is_over():
                 return
+            self._vanish()
+
+    def _vanish(self) -> None:
+        """Whoever vanishes does so with what it has sent last: it reads no reply to that."""
+        if self.role.script.vanishes and not self._eof and self._is_silent:
+            self._eof = True
+            fall_silent(self.sock)
 
     def _look_whether_ended(self, now: float) -> None:
         """There may be an end that nobody reads: RST tells at once, FIN only who will never read what came before it."""
