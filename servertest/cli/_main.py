@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
+import select
 import sys
 import traceback
 from collections.abc import Sequence
@@ -10,7 +13,7 @@ from collections.abc import Sequence
 from .. import __version__
 from .._support import ServertestError, UsageError
 from . import _check, _faults, _kinds, _proxy, _record, _serve, _show, _swarm
-from ._status import BROKEN, INTERRUPTED, USAGE
+from ._status import BROKEN, INTERRUPTED, UNHEARD, USAGE
 
 __all__ = ("main",)
 
@@ -23,6 +26,7 @@ exit status:
   2    it was asked for something that cannot be; the message says what to do
   3    servertest itself broke
   130  interrupted
+  141  whoever read what it prints has gone
 """
 
 
@@ -35,12 +39,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status, as `servertest --help` explains it.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Terminals that know no box drawing get question marks, and no traceback.
+            stream.reconfigure(errors="replace")
     parser = _parser()
     arguments = parser.parse_args(argv)
     try:
-        return int(arguments.run(arguments))
+        status = int(arguments.run(arguments))
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        if not _nobody_reads():
+            return _broken()
+        return UNHEARD
     except UsageError as error:
         print(f"servertest: {error}", file=sys.stderr)
         return USAGE
@@ -48,11 +62,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"servertest: {type(error).__name__}: {error}", file=sys.stderr)
         return USAGE
     except Exception:  # noqa: BLE001 - the border: a breakage of ours must not look like a finding
-        traceback.print_exc()
-        print(
-            "servertest: this is a breakage of servertest, not a finding; please report it.", file=sys.stderr
-        )
-        return BROKEN
+        return _broken()
+
+
+def _broken() -> int:
+    traceback.print_exc()
+    print("servertest: this is a breakage of servertest, not a finding; please report it.", file=sys.stderr)
+    return BROKEN
+
+
+def _nobody_reads() -> bool:
+    """Whether it is what is printed that nobody takes, as after `| head`; then nothing more is tried, at the interpreter's end either."""
+    try:
+        descriptor = sys.stdout.fileno()
+    except (OSError, ValueError):
+        return False  # it is no file
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(descriptor, 0)
+        if not poll.poll(0):
+            return False
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, descriptor)
+    os.close(nothing)
+    return True
 
 
 def _parser() -> argparse.ArgumentParser:

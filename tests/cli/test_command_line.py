@@ -160,6 +160,42 @@ def test_a_malformed_file_is_shown_with_line_and_column(
     assert "^" in printed
 
 
+def test_a_terminal_that_knows_no_box_drawing(here: Path) -> None:
+    (here / "x.wire").write_text(WIRE)
+    done = subprocess.run(
+        [sys.executable, "-m", "servertest", "show", "x.wire"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert '"HI\\n"' in done.stdout
+
+
+def test_a_reader_that_goes_away_is_no_breakage(here: Path) -> None:
+    (here / "x.wire").write_text("connect\n" + '> "hello"\n< "x"\n' * 5000)
+    command = [sys.executable, "-m", "servertest", "show", "x.wire"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(30) == 141
+
+
+def test_another_broken_pipe_is_a_breakage(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(arguments: object) -> int:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("servertest.cli._show.run", fail)
+    assert main(["show", "x.wire"]) == 3
+    assert "this is a breakage of servertest" in capsys.readouterr().err
+
+
 def test_objects_inside_objects_are_found(here: Path) -> None:
     assert load_object("handlers_of_mine:Holder.inner").__name__ == "Upper"
     with pytest.raises(UsageError, match=r"Holder\.iner"):
