@@ -14,9 +14,11 @@ from xml.etree import ElementTree
 import pytest
 
 from servertest import servers
-from servertest._support import UsageError
-from servertest.clients.behaviours import Honest, IdleAfterConnect, SlowWriter
+from servertest._support import AddressError, UsageError, have_ipv6
+from servertest.clients.behaviours import HalfOpen, Honest, IdleAfterConnect, SlowWriter
 from servertest.swarm import Crowd, Probe, Profile, Result, SwarmFailed, swarm
+
+needs_ipv6 = pytest.mark.skipif(not have_ipv6(), reason="there is no IPv6 here")
 
 
 class Upper(servers.StreamRequestHandler):
@@ -166,6 +168,64 @@ def test_too_many_clients_are_refused_by_the_limit_of_the_system() -> None:
 def test_what_cannot_be(make: Any, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         make()
+
+
+@pytest.mark.parametrize("engine", ["local", "execnet", "locust"])
+def test_a_path_is_meant_as_it_is_seen_from_here(
+    serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: Any
+) -> None:
+    if engine != "local":
+        pytest.importorskip("execnet") if engine == "execnet" else _require_locust()
+    server = serve(Upper, "ThreadingUnixStreamServer")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "no slash \N{SNOWMAN}").symlink_to(server.path)
+    for path in ("no slash \N{SNOWMAN}", "./no slash \N{SNOWMAN}"):
+        with swarm(path, Honest(b"hi\n", 3), clients=3, duration=10, engine=engine) as crowd:
+            pass
+        assert crowd.result.finished == 3
+
+
+def _require_locust() -> None:
+    import importlib.util
+
+    if not importlib.util.find_spec("locust"):
+        pytest.skip("locust is not installed here")
+
+
+@needs_ipv6
+def test_a_family_is_chosen(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = serve(Upper, "ThreadingTCPServer+ipv6")
+    probe = Probe(b"hi\n", b"HI\n", interval=0.05)
+    with swarm(("::1", server.port), Honest(b"hi\n", 3), clients=3, family="inet6", probe=probe) as crowd:
+        pass
+    assert crowd.result.finished == 3
+    assert all(crowd.result.probes)
+    with pytest.raises(AddressError, match="cannot be resolved as inet6"):
+        swarm(("127.0.0.1", 1), "idle", family="inet6")
+
+
+def test_a_family_is_that_of_the_honest_client_too(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = serve(Upper)
+    asked: list[Any] = []
+
+    def look_up(host: str, port: int, family: int = 0, **options: Any) -> Any:
+        asked.append(family)
+        return real("127.0.0.1", server.port, family, **options)
+
+    real = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    crowd = swarm(("localhost", 1), "idle", family="inet")
+    assert asked == [socket.AF_INET]
+    assert crowd.probe(b"hi\n", b"HI\n").served
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_noted"), [("ThreadingTCPServer", False), ("ThreadingUnixStreamServer", True)]
+)
+def test_a_half_open_unix_connection_is_said_to_be_only_silent(serve: Any, kind: str, is_noted: bool) -> None:
+    with swarm(serve(Upper, kind), HalfOpen(b"hi\n"), clients=2, duration=0.3) as crowd:
+        pass
+    assert ("half_open is only silent here" in str(crowd.result)) is is_noted
 
 
 def test_somebody_elses_host_may_be_ones_own() -> None:

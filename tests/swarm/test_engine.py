@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
+import struct
 import threading
 import time
 from pathlib import Path
@@ -286,6 +288,44 @@ def test_more_engines_than_clients() -> None:
 
     assert result.held == 3
     assert [result.outcome(number).how for number in (1, 2, 3)] == ["held"] * 3
+
+
+IP_LOCAL_PORT_RANGE = 51
+# A port is in use only together with the server's: nobody else is in the way of these.
+FOUR_PORTS = struct.pack("=I", (40003 << 16) | 40000)
+
+
+class Narrow(socket.socket):
+    """A socket with four ports to connect from (ip(7))."""
+
+    def connect_ex(self, address: Any) -> int:
+        self.setsockopt(socket.IPPROTO_IP, IP_LOCAL_PORT_RANGE, FOUR_PORTS)
+        return super().connect_ex(address)
+
+
+def _has_narrow_ranges() -> bool:
+    with socket.socket() as sock, contextlib.suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_IP, IP_LOCAL_PORT_RANGE, FOUR_PORTS)
+        return True
+    return False
+
+
+@pytest.mark.skipif(not _has_narrow_ranges(), reason="needs IP_LOCAL_PORT_RANGE (Linux 6.3)")
+def test_when_the_ports_have_run_out_clients_come_from_other_addresses() -> None:
+    with holding() as listener:
+        job = Job(profile(IdleAfterConnect(), clients=20, duration=0.5), listener.getsockname())
+        result = result_of(job, "local", [Engine(job, lambda report: None, socket_type=Narrow).run()])
+        listener.setblocking(False)
+        sources = set()
+        for _ in range(20):
+            accepted, source = listener.accept()
+            accepted.close()
+            sources.add(source)
+
+    assert result.held == 20
+    assert {port for _, port in sources} <= set(range(40000, 40004))
+    assert len({host for host, _ in sources}) >= 5
+    assert re.search(r"clients came from ([5-9]|\d\d)", str(result))
 
 
 def test_a_host_that_nobody_knows() -> None:
