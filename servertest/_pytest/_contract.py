@@ -32,6 +32,7 @@ class _Contract:
         profile: "quick" or "full".
         seed: What repeats random choices.
         timeout: Seconds for each step of a conversation with a server.
+        simulate: Whether all of it is done in simulations: see `docs/simulation.md`.
     """
 
     handler: ClassVar[Any] = None
@@ -43,6 +44,7 @@ class _Contract:
     profile: ClassVar[Profile] = "quick"
     seed: ClassVar[int] = 0
     timeout: ClassVar[float] = 5.0
+    simulate: ClassVar[bool] = False
 
     _transport: ClassVar[str] = "stream"
     _shared: ClassVar[Sitting]
@@ -58,6 +60,11 @@ class _Contract:
                 f"{cls.__name__}: say what clients say: exchanges = [Exchange(sent, expected)]"
             )
         handler = cls.__dict__.get("handler", cls.handler)
+        ground = None
+        if cls.simulate:
+            from ..sim import Simulated
+
+            ground = Simulated(cls.seed)
         return Sitting(
             getattr(handler, "__func__", handler),
             cls.exchanges,
@@ -69,6 +76,7 @@ class _Contract:
             profile=cls.profile,
             seed=cls.seed,
             timeout=cls.timeout,
+            ground=ground,
         )
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:

@@ -67,6 +67,11 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="what repeats random choices (default: 0)"
     )
+    parser.add_argument(
+        "--simulate",
+        action="store_true",
+        help="all of it in simulations: virtual time, a simulated network. What cannot be simulated is said to be so",
+    )
     parser.add_argument("--list", action="store_true", help="list the checks and what they need")
     parser.add_argument("--json", action="store_true", help="the report for programs")
     parser.add_argument("--junit", metavar="FILE", help="write the report as JUnit's XML")
@@ -130,7 +135,13 @@ def _contract_options(arguments: argparse.Namespace) -> dict[str, Any]:
             raise UsageError(f"--exclude {word}: say why, as in --exclude {name}='the protocol wants it so'")
         exclude[name] = reason
     checks = () if arguments.plain else arguments.checks
+    ground = None
+    if arguments.simulate:
+        from ..sim import Simulated
+
+        ground = Simulated(arguments.seed)
     return {
+        "ground": ground,
         "promises": Promises.parse(arguments.promise or []),
         "checks": None if checks and "all" in checks else checks,
         "exclude": exclude,

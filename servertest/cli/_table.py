@@ -12,7 +12,7 @@ _STYLES = {
     **dict.fromkeys(("ok", "passed"), "green"),
     **dict.fromkeys(("found", "violated"), "bold red"),
     **dict.fromkeys(("broken", "broke"), "bold magenta"),
-    **dict.fromkeys(("skipped", "not promised", "not applicable", "excluded"), "dim"),
+    **dict.fromkeys(("skipped", "not promised", "not applicable", "not simulated", "excluded"), "dim"),
 }
 
 

@@ -96,7 +96,7 @@ def check(
     with _bench(contract) as hall:
         contract, bench, findings, late = prepared(contract, hall if contract.can_be_rehearsed else None)
         if findings:
-            outcome = Outcome(IN_MEMORY, "found", len(conversations), findings)
+            outcome = Outcome(where.name or IN_MEMORY, "found", len(conversations), findings)
             return Report(target.name, (outcome,), _stopped(contract, outcome), seed)
         plain = [script for number, script in enumerate(scripts, 1) if number not in late]
         safely = where.hosting_of(target)

@@ -16,7 +16,7 @@ __all__ = ("to_html", "to_junit")
 def to_junit(report: Report) -> str:
     """The report as JUnit's XML: a test case for each outcome and each result.
 
-    What is not promised, not applicable, excluded or skipped is skipped there, with the reason.
+    What is not promised, not applicable, not simulated, excluded or skipped is skipped there, with the reason.
     """
     suite = ElementTree.Element("testsuite", name=f"servertest {report.subject}")
     counts = {"failures": 0, "errors": 0, "skipped": 0}

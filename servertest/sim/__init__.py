@@ -11,6 +11,11 @@ from ._exploring import *
 from ._route import *
 from ._simulation import *
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._ground import Simulated
+    from ._stage import rehearse
+
 __all__ = (
     "CannotSimulate",
     "Deadlock",
@@ -19,11 +24,26 @@ __all__ = (
     "Livelock",
     "NotDeterministic",
     "Route",
+    "Simulated",
     "Simulation",
     "SimulationError",
     "Spawned",
     "Stalled",
     "check_deterministic",
     "explore",
+    "rehearse",
     "simulate",
 )
+
+
+def __getattr__(name: str) -> object:
+    # Most simulations have nothing to do with contracts, and need not wait until those are loaded.
+    if name == "Simulated":
+        from ._ground import Simulated
+
+        return Simulated
+    if name == "rehearse":
+        from ._stage import rehearse
+
+        return rehearse
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -30,13 +30,18 @@ class Adopted:
         self._seen: set[int] = set()
 
     def adopt(self, *owners: Any) -> None:
-        """Look into modules, classes with all their bases, and objects."""
+        """Look into modules with their classes and the objects of these, into classes with all their bases, and into objects."""
         for owner in owners:
             if isinstance(owner, type):
                 for base in owner.__mro__:
                     self._look_into(base)
             else:
                 self._look_into(owner)
+                if isinstance(owner, ModuleType) and owner.__name__.partition(".")[0] not in _ELSEWHERE:
+                    for value in list(vars(owner).values()):
+                        cls = value if isinstance(value, type) else type(value)
+                        if cls.__module__ == owner.__name__:
+                            self._look_into(value)
 
     def _look_into(self, owner: Any) -> None:
         module = owner.__name__ if isinstance(owner, ModuleType) else getattr(owner, "__module__", "")

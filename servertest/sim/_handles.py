@@ -7,13 +7,16 @@ import os
 import select
 from typing import TYPE_CHECKING, Any
 
+from ..wire._faulty_calls import UNTOUCHED
 from ._active import active
 
 if TYPE_CHECKING:
+    from ..wire._faulty_calls import CallFaults
     from ._kernel import Kernel
     from ._task import Task
 
 __all__ = (
+    "DATA",
     "FIRST_FD",
     "IN",
     "OUT",
@@ -23,9 +26,13 @@ __all__ = (
     "Handle",
     "PipeReader",
     "PipeWriter",
+    "Watcher",
     "failure",
     "is_virtual",
 )
+
+#: What somebody waits for who reads.
+DATA = "data on"
 
 #: Higher than any descriptor that a system gives, so that a call that goes past the simulation meets EBADF and nothing else.
 FIRST_FD = 1 << 30
@@ -45,6 +52,22 @@ def failure(code: int) -> OSError:
     return OSError(code, os.strerror(code))
 
 
+class Watcher:
+    """Wants to know what is done with one end of a connection. All of it is called in the thread that does it."""
+
+    def begins_to_wait(self, task: Task, reads: bool) -> None:
+        """Somebody waits: for input, or for room."""
+
+    def ends_waiting(self, task: Task) -> None:
+        """That wait is over."""
+
+    def has_received(self, size: int | None) -> None:
+        """Somebody has received so many bytes; None if it was told that there is nothing yet."""
+
+    def is_held_back(self) -> None:
+        """Somebody could send no more for now."""
+
+
 class Handle:
     """An open file description: what several descriptors may stand for, and calls under way hold as well.
 
@@ -52,9 +75,13 @@ class Handle:
         references: Descriptors and calls that hold it.
         version: Counts its changes, for those who want to be told of each once.
         waiters: Tasks to wake whenever its state changes.
+        watcher: Who wants to know when somebody waits for input of it.
+        calls: What goes wrong in the calls on its sockets.
     """
 
     name = "a file"
+    watcher: Watcher | None = None
+    calls: CallFaults = UNTOUCHED
 
     def __init__(self) -> None:
         self.references = 0
@@ -91,9 +118,14 @@ class Handle:
         task = kernel.current
         self.waiters[task] = None
         self.references += 1
+        watcher = self.watcher
+        if watcher is not None:
+            watcher.begins_to_wait(task, what == DATA)
         try:
             return kernel.park(f"{what} {self.name}", until)
         finally:
+            if watcher is not None:
+                watcher.ends_waiting(task)
             self.waiters.pop(task, None)
             self.release()
 

@@ -7,12 +7,13 @@ happen, and that is reported. Computing takes no virtual time.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import sys
 import threading
 from _thread import allocate_lock, get_ident, start_new_thread
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ._errors import CannotSimulate, Deadlock, Livelock, Stalled
@@ -87,6 +88,7 @@ class Kernel:
         self._idle_polls = 0
         self._loops_sleep_until = 0
         self._mere_waits = 0
+        self._settling: list[Task] = []
         self._patience = patience
         self._watch_lock = allocate_lock()
         self._told = 0
@@ -116,6 +118,15 @@ class Kernel:
         self.running = 0
         if self._patience:
             self._watch_lock.release()
+
+    @contextlib.contextmanager
+    def outside(self) -> Iterator[None]:
+        """Let the test's own thread do something outside of the simulation, which stands still meanwhile."""
+        before, self.running = self.running, 0
+        try:
+            yield
+        finally:
+            self.running = before
 
     def _end(self, task: Task) -> None:
         """Have a task end by itself, whatever it does about it."""
@@ -234,6 +245,19 @@ class Kernel:
         else:
             self.tried()
 
+    def settle(self, stop: Callable[[], bool] = lambda: False) -> None:
+        """Let all others go on until they wait; those who let others go on as well are not waited for.
+
+        Args:
+            stop: Says when that is enough.
+        """
+        self._settling.append(self.current)
+        try:
+            while not stop() and any(task not in self._settling for task in self.ready):
+                self.give_way()
+        finally:
+            self._settling.remove(self.current)
+
     def point(self, kind: str = "io") -> None:
         """The current task is about to do something that others may notice: it may have to make way."""
         if not self.ready or self.inside or self.ending:
@@ -328,6 +352,14 @@ class Kernel:
             ),
             default=None,
         )
+
+    def sleepers(self) -> list[Task]:
+        """Who goes on by itself when its time has come; the test is not among them."""
+        return [
+            owner
+            for _, _, owner, token in self._timers
+            if owner is not None and owner is not self.main and owner.token == token
+        ]
 
     def crossed_locks(self) -> list[Task]:
         """Tasks each of which waits for a lock that the next one has; none if there are no such."""

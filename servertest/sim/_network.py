@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import socket
 import stat
+import sys
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -69,6 +71,11 @@ class Host:
             self.next_port = port + 1 if port < 65_000 else _FIRST_PORT
             if not any(self.conflicts(proto, family, ip, port)):
                 return port
+
+    def free_abstract_name(self) -> bytes:
+        """What a socket is called that is bound to no name at all: five digits in the abstract namespace, as unix(7) has it."""
+        number = next(number for number in itertools.count() if b"\0%05x" % number not in self.abstract)
+        return b"\0%05x" % number
 
     def conflicts(self, proto: str, family: int, ip: str, port: int) -> Iterator[Any]:
         """Who is bound there."""
@@ -257,6 +264,8 @@ class Network:
         raw = _path(address)
         if end.bound is not None:
             raise failure(errno.EINVAL)
+        if not raw and sys.platform == "linux":
+            raw = end.host.free_abstract_name()
         if raw[:1] == b"\0":
             if raw in end.host.abstract:
                 raise failure(errno.EADDRINUSE)
@@ -466,12 +475,6 @@ class Network:
             end.state = "connected"
             end.side, end.number = side, number
             end.out = Wire(end, other, self.route(end.host, other.host), number, direction)
-            buffers = [
-                one.options.get((socket.SOL_SOCKET, option))
-                for one, option in ((end, socket.SO_SNDBUF), (other, socket.SO_RCVBUF))
-            ]
-            if any(buffers):
-                end.out.capacity = sum(size or end.out.capacity // 2 for size in buffers)
         if number:
             for end in (client, server):
                 assert end.out is not None

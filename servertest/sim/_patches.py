@@ -26,7 +26,7 @@ from ._active import active, participant
 from ._handles import EventFd, PipeReader, PipeWriter, failure, is_virtual
 from ._locks import SimLock, SimRLock, nanoseconds
 from ._polling import SimEpoll, SimPoll, select_simulated
-from ._socket import SimSocket, release_sockets, simulated_class
+from ._socket import BareSocket, SimSocket, release_sockets, simulated_class
 
 if TYPE_CHECKING:
     from ._kernel import Kernel
@@ -588,8 +588,12 @@ def _new_socket(cls: Any, *args: Any, **keywords: Any) -> Any:
 
 def _guarded(name: str) -> _Function:
     real = getattr(_socket.socket, name)
+    simulated = getattr(BareSocket, name)
 
     def guarded(self: Any, *args: Any, **keywords: Any) -> Any:
+        if isinstance(self, BareSocket):
+            # Who goes past a subclass, as in socket.socket.recv(tls_socket, 100), means the socket below.
+            return simulated(self, *args, **keywords)
         kernel = participant()
         if kernel is not None:
             raise kernel.refuse("a socket that was made outside of the simulation")

@@ -7,7 +7,7 @@ import select
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ._handles import IN, OUT, Handle, failure, is_virtual
+from ._handles import IN, OUT, Handle, Watcher, failure, is_virtual
 from ._locks import nanoseconds
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ._kernel import Kernel
 
-__all__ = ("SimEpoll", "SimPoll", "select_simulated", "wait_for_events")
+__all__ = ("SimEpoll", "SimPoll", "select_simulated", "wait_for_any", "wait_for_events")
 
 _ALWAYS = select.POLLERR | select.POLLHUP
 
@@ -53,30 +53,39 @@ def wait_for_events(
         if at_once or (until is not None and kernel.now >= until):
             kernel.tried()
             return []
-        _wait(kernel, [handle for fd, _ in wanted if (handle := find(fd)) is not None], until)
+        wait_for_any(
+            kernel, [(handle, events) for fd, events in wanted if (handle := find(fd)) is not None], until
+        )
 
 
-def _wait(kernel: Kernel, handles: list[Handle], until: int | None) -> None:
+def wait_for_any(kernel: Kernel, handles: list[tuple[Handle, int]], until: int | None) -> None:
+    """Wait until one of these files has changed, or the time is up."""
     task = kernel.current
     in_loop = until is not None and _is_serving_loop()
     # Who waits for an epoll set waits for what that watches.
     handles = [
         *handles,
-        *(member for handle in handles if isinstance(handle, _EpollSet) for member in handle.members),
+        *(member for handle, _ in handles if isinstance(handle, _EpollSet) for member in handle.members),
     ]
-    for handle in handles:
+    watchers: list[Watcher] = []
+    for handle, events in handles:
         handle.waiters[task] = None
         handle.references += 1
+        if handle.watcher is not None:
+            watchers.append(handle.watcher)
+            handle.watcher.begins_to_wait(task, bool(events & IN))
     task.polls = in_loop
     if in_loop and until is not None:
         until = kernel.in_loop_until(until)
     try:
-        names = ", ".join(handle.name for handle in handles[:3]) or "nothing"
+        names = ", ".join(handle.name for handle, _ in handles[:3]) or "nothing"
         if not kernel.park(f"events on {names}", until) and in_loop:
             kernel.polled_in_vain(task)
     finally:
         task.polls = 0
-        for handle in handles:
+        for watcher in watchers:
+            watcher.ends_waiting(task)
+        for handle, _ in handles:
             handle.waiters.pop(task, None)
             handle.release()
 
@@ -162,10 +171,10 @@ class _EpollSet(Handle):
         return IN if self.ready() else 0
 
     @property
-    def members(self) -> list[Handle]:
-        """What is watched."""
+    def members(self) -> list[tuple[Handle, int]]:
+        """What is watched, and for which events."""
         find = self._kernel.network.descriptors.find
-        return [handle for fd in self.wanted if (handle := find(fd)) is not None]
+        return [(handle, events) for fd, events in self.wanted.items() if (handle := find(fd)) is not None]
 
 
 class SimEpoll:
@@ -237,7 +246,7 @@ class SimEpoll:
             if limit is not None and kernel.now >= limit:
                 kernel.tried()
                 return []
-            _wait(kernel, [self._set], limit)
+            wait_for_any(kernel, [(self._set, IN)], limit)
 
     def _taken(self, found: list[tuple[int, int]]) -> list[tuple[int, int]]:
         for fd, _ in found:

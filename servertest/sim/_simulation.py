@@ -233,9 +233,7 @@ class Simulation:
 
     def settle(self) -> None:
         """Let everybody go on until all of them wait, without any time passing."""
-        kernel = self._kernel()
-        while kernel.ready:
-            kernel.give_way()
+        self._kernel().settle()
 
     def spawn(self, function: Callable[..., Any], *arguments: Any, name: str | None = None) -> Spawned:
         """Run something in a thread of its own. What it raises is raised by `result`, or else at the end."""

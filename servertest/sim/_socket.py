@@ -15,17 +15,19 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..wire._faulty_calls import FaultyCalls
 from ._active import active, participant
 from ._datagrams import DatagramEnd
 from ._errors import CannotSimulate
-from ._handles import failure, is_virtual
+from ._handles import DATA, failure, is_virtual
 from ._locks import nanoseconds
 from ._streams import StreamEnd
 
 if TYPE_CHECKING:
+    from ..wire._faulty_calls import CallFaults
     from ._kernel import Kernel
 
-__all__ = ("SimSocket", "release_sockets", "simulated_class")
+__all__ = ("BareSocket", "SimSocket", "release_sockets", "simulated_class")
 
 T = TypeVar("T")
 
@@ -39,8 +41,8 @@ _BUFFERS = (socket.SO_SNDBUF, socket.SO_RCVBUF)
 _TIMEOUTS = tuple(getattr(socket, name) for name in ("SO_RCVTIMEO", "SO_SNDTIMEO") if hasattr(socket, name))
 
 
-class SimSocket(socket.socket):
-    """What `socket.socket()` gives inside a simulation."""
+class BareSocket(socket.socket):
+    """A socket of the simulation whose calls go as they are."""
 
     #: Before it has been opened.
     _sim_fd = -1
@@ -67,7 +69,7 @@ class SimSocket(socket.socket):
         _all_sockets.add(self)
 
     def __del__(self) -> None:
-        fd = SimSocket.detach(self)
+        fd = BareSocket.detach(self)
         if fd < 0:
             return
         whole = active.kernel
@@ -255,7 +257,7 @@ class SimSocket(socket.socket):
         if flags & _WAITALL and self._sim_timeout is None and not flags & _DONTWAIT:
             return self._sim_receive_all(kernel, end, size, peek)
         data: bytes = self._sim_do(
-            kernel, end, lambda: end.receive(size, peek=peek), "data on", at_once=bool(flags & _DONTWAIT)
+            kernel, end, lambda: end.receive(size, peek=peek), DATA, at_once=bool(flags & _DONTWAIT)
         )
         self._sim_received(kernel, end, data, peek)
         return data
@@ -271,9 +273,9 @@ class SimSocket(socket.socket):
         while len(whole) < size:
             if peek:
                 enough = lambda: end.receive(size, peek=True) if _has(end, size) else None  # noqa: E731
-                return bytes(self._sim_do(kernel, end, enough, "data on"))
+                return bytes(self._sim_do(kernel, end, enough, DATA))
             try:
-                part = self._sim_do(kernel, end, functools.partial(end.receive, size - len(whole)), "data on")
+                part = self._sim_do(kernel, end, functools.partial(end.receive, size - len(whole)), DATA)
             except OSError:
                 if whole:
                     break
@@ -424,6 +426,10 @@ class SimSocket(socket.socket):
         elif level == _SOL and name in _BUFFERS and isinstance(given, int):
             given = max(given * 2, 4608 if name == socket.SO_SNDBUF else 2304)
         end.options[level, name] = given
+        if level == _SOL and name in _BUFFERS and isinstance(end, StreamEnd) and end.peer is not None:
+            for wire in (end.out, end.peer.out):
+                if wire is not None:
+                    wire.fit()
 
     def getsockopt(self, level: int, name: int, *size: Any) -> Any:
         """See `socket.socket`."""
@@ -449,7 +455,7 @@ class SimSocket(socket.socket):
     # -- the end
 
     def _real_close(self, *ignored: Any) -> None:
-        fd = SimSocket.detach(self)
+        fd = BareSocket.detach(self)
         kernel = participant()
         if fd >= 0 and kernel is not None:
             self._sim_give_back(kernel, fd)
@@ -509,6 +515,8 @@ class SimSocket(socket.socket):
             return result
         if self._sim_timeout == 0 or (at_once and self._sim_timeout is None):
             kernel.tried()
+            if end.watcher is not None and what == DATA:
+                end.watcher.has_received(None)
             raise failure(errno.EAGAIN)
         if until is None:
             until = self._sim_until(kernel, sending=sending)
@@ -522,6 +530,20 @@ class SimSocket(socket.socket):
             if not in_time:
                 kernel.network.recorder.log(f"has waited too long for {what} {end.name}")
                 self._sim_too_late()
+
+
+class SimSocket(FaultyCalls, BareSocket):
+    """What `socket.socket()` gives inside a simulation."""
+
+    @property
+    def servertest_calls(self) -> CallFaults:
+        """What goes wrong in its calls: its own, or else what the network has for this end."""
+        own: CallFaults | None = self.__dict__.get("_sim_calls")
+        return own if own is not None else self._sim_end.calls
+
+    @servertest_calls.setter
+    def servertest_calls(self, calls: CallFaults) -> None:
+        self.__dict__["_sim_calls"] = calls
 
 
 def simulated_class(kind: type[socket.socket]) -> type[socket.socket]:
@@ -543,13 +565,13 @@ class _Sockets:
     def __init__(self) -> None:
         import weakref
 
-        self._all: weakref.WeakSet[SimSocket] = weakref.WeakSet()
+        self._all: weakref.WeakSet[BareSocket] = weakref.WeakSet()
         self.add = self._all.add
 
     def release(self) -> None:
         """They stand for nothing any more."""
         for sock in list(self._all):
-            SimSocket.detach(sock)
+            BareSocket.detach(sock)
         self._all.clear()
 
 
@@ -557,7 +579,7 @@ _all_sockets = _Sockets()
 _classes: dict[type, type] = {}
 
 
-def _prime(sock: SimSocket, end: Any) -> None:
+def _prime(sock: BareSocket, end: Any) -> None:
     """Let the part of a socket that is written in C know what it is, and have no descriptor."""
     lent = _socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:

@@ -115,6 +115,12 @@ class StreamEnd(Handle):
 
     def receive(self, size: int, *, peek: bool = False) -> bytes | None:
         """What recv(2) does."""
+        data = self._receive(size, peek=peek)
+        if self.watcher is not None and data is not None and not peek and size:
+            self.watcher.has_received(len(data))
+        return data
+
+    def _receive(self, size: int, *, peek: bool) -> bytes | None:
         if self.incoming:
             if not self.inet and self.state == "new":
                 raise failure(errno.EINVAL)
@@ -154,6 +160,8 @@ class StreamEnd(Handle):
             return 0
         room = self.out.room
         if room <= 0:
+            if self.watcher is not None:
+                self.watcher.is_held_back()
             return None
         part = bytes(data[:room])
         self.kernel.progress()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 from typing import TYPE_CHECKING, Any
 
 from ..wire._line import ABORTED, CLOSED, FINISHED, Line
@@ -97,7 +98,8 @@ class Wire:
         self.route = route
         self.number = number
         self.direction = direction
-        self.capacity = route.window
+        self.capacity = 0
+        self.fit()
         self.cut = False
         self.held: list[Output] = []
         self.held_bytes = 0
@@ -115,6 +117,15 @@ class Wire:
                 return 0
             waiting += pump.line.waiting
         return max(self.capacity - waiting - len(self.sink.incoming), 0)
+
+    def fit(self) -> None:
+        """Hold as many bytes as the buffers of both ends: each has half of the window, unless a program says how many."""
+        buffers = [
+            end.options.get((socket.SOL_SOCKET, option))
+            for end, option in ((self.source, socket.SO_SNDBUF), (self.sink, socket.SO_RCVBUF))
+        ]
+        window = self.route.window
+        self.capacity = sum(size or window // 2 for size in buffers) if any(buffers) else window
 
     def set_stages(self, stages: Sequence[tuple[str, Any]]) -> None:
         """The faults have changed."""

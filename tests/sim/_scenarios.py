@@ -1110,6 +1110,33 @@ def unix_abstract_names(stage: Stage) -> None:
 
 
 @scenario
+def unix_names_that_the_system_gives(stage: Stage) -> None:
+    sockets = [stage.open(socket.AF_UNIX) for _ in range(2)]
+    for sock in sockets:
+        stage.do(sock.bind, "")
+        name = sock.getsockname()
+        stage.note((type(name).__name__, len(name), name[:1]))
+    stage.note(sockets[0].getsockname() != sockets[1].getsockname())
+    sockets[0].listen()
+    stage.do(stage.open(socket.AF_UNIX).connect, sockets[0].getsockname())
+    stage.do(stage.open(socket.AF_UNIX).connect, sockets[1].getsockname())
+    datagrams = stage.open(socket.AF_UNIX, socket.SOCK_DGRAM)
+    stage.do(datagrams.bind, "")
+    other = stage.open(socket.AF_UNIX, socket.SOCK_DGRAM)
+    stage.do(other.sendto, b"hi", datagrams.getsockname())
+    stage.do(datagrams.recv, 10)
+
+
+@scenario
+def buffers_that_are_made_small_later(stage: Stage) -> None:
+    client, server = stage.pair()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    server.settimeout(0.1)
+    stage.do(server.sendall, b"x" * 20_000_000)
+
+
+@scenario
 def unix_write_after_the_peer_has_closed(stage: Stage) -> None:
     client, server = stage.unix_pair()
     server.close()
@@ -1276,6 +1303,21 @@ def both_families_on_one_listener(stage: Stage) -> None:
     server, address = listener.accept()
     stage.keep(server)
     stage.note((address[0], client.getpeername()[0], server.getsockname()[0]))
+
+
+@scenario
+def calls_that_go_past_a_subclass(stage: Stage) -> None:
+    class Own(socket.socket):
+        def recv(self, *args: Any) -> bytes:
+            return b"not this"
+
+    client, server = stage.pair()
+    own = stage.keep(Own(fileno=server.detach()))
+    client.sendall(b"this")
+    stage.do(socket.socket.recv, own, 100)
+    stage.do(own.recv, 100)
+    stage.do(socket.socket.send, own, b"and that")
+    stage.do(client.recv, 100)
 
 
 @scenario

@@ -67,6 +67,7 @@ def test_exchanges_are_checked(net: Simulation) -> None:
         Upper,
         [servertest.Exchange(b"hi\n", b"HI\n")],
         kinds=["TCPServer", "ThreadPoolTCPServer", "UnixStreamServer", "ThreadingTCPServer+tls"],
+        checks=(),
     )
     assert [outcome.verdict for outcome in report.outcomes] == ["ok"] * 4
 
