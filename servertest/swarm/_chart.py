@@ -18,6 +18,9 @@ __all__ = ("as_html", "as_svg")
 
 _WIDTH, _LEFT, _RIGHT = 900, 64, 16
 _TOP, _UPPER, _GAP, _LOWER, _FOOT = 76, 240, 44, 110, 40
+_HEADROOM = 1.1
+"""The slowest probe does not touch the words above."""
+
 _COLOURS = {
     "connecting": "#e0a93b",
     "connected": "#3f7fd1",
@@ -101,7 +104,7 @@ def _y(value: float, most: float) -> str:
 
 def _probes(probes: Sequence[Probed], x: _Scale, top: float) -> Iterator[str]:
     """A dot for each probe that was served, a cross for one that was not."""
-    most = max(probe.latency for probe in probes) * 1000 or 1.0
+    most = max(probe.latency for probe in probes) * 1000 * _HEADROOM or 1.0
     yield from _marks(most, top, _LOWER, lambda value: f"{value:,g} ms")
     for probe in probes:
         at, y = x(max(probe.at, x.first)), top + _LOWER * (1 - probe.latency * 1000 / most)

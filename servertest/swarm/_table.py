@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..clients.behaviours import HOWS
 
 if TYPE_CHECKING:
+    from ..clients.behaviours import How
     from ._probe import Probed
     from ._result import Result
 
@@ -34,23 +35,27 @@ def summary_rows(result: Result) -> list[tuple[str, str]]:
         ("connections", f"{result.connections:,}"),
         ("connected", f"{result.connected:,}"),
     ]
-    for how in HOWS[2:]:
-        name = {"closed": "cut off with FIN", "reset": "cut off with RST", "held": "held to the end"}
-        rows.append((name.get(how, how.replace("_", " ")), f"{result.count(how):,}"))
+    rows += [(_words(how), f"{result.count(how):,}") for how in HOWS[2:]]
     if result.never_began:
         rows.append(("did not begin", f"{result.never_began:,}"))
     rows += [
         ("sent", f"{result.sent:,} B"),
         ("received", f"{result.received:,} B"),
         ("time", f"{result.seconds:.2f} s"),
+        ("seed", str(result.profile.seed)),
     ]
     return rows
+
+
+def _words(how: How) -> str:
+    special = {"closed": "cut off with FIN", "reset": "cut off with RST", "held": "held to the end"}
+    return special.get(how, how.replace("_", " "))
 
 
 def behaviour_rows(result: Result) -> list[tuple[str, ...]]:
     """How the connections of each behaviour ended; the first row is the heading."""
     hows = [how for how in HOWS[2:] if result.count(how)]
-    rows: list[tuple[str, ...]] = [("behaviour", *(how.replace("_", " ") for how in hows))]
+    rows: list[tuple[str, ...]] = [("behaviour", *map(_words, hows))]
     for part, counts in zip(result.profile.parts, result.counts, strict=True):
         rows.append((part.behaviour.name, *(f"{counts.get(how, 0):,}" for how in hows)))
     return rows

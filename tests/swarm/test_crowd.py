@@ -287,6 +287,7 @@ def test_a_result_is_a_table(result: Result) -> None:
     assert "slow_writer" in text
     assert "idle_after_connect" in text
     assert re.search(r"held to the end +\d+", text)
+    assert re.search(r"seed +0", text)
     assert "before" in text
     assert repr(result).startswith("<Result of 12 clients: ")
 
