@@ -96,6 +96,32 @@ def test_exchanges_that_do_not_go_as_expected_come_first_and_stop_the_rest(pytes
     )
 
 
+def test_contracts_in_a_simulation(pytester: pytest.Pytester) -> None:
+    result = run(
+        pytester,
+        "class TestPatient(Lines):\n    class handler(Upper):\n        timeout = 600\n    promises = Promises(idle_timeout=600)\n"
+        "    simulate = True\n    checks = ['slowness', 'lifecycle', 'linear_cost']\n"
+        "    kinds = ['ThreadingTCPServer', 'ForkingTCPServer']\n"
+        "class TestHasty(Lines):\n    handler = Hasty\n    simulate = True\n    checks = ['split_at_every_byte']\n"
+        "class TestDatagrams(DatagramContract):\n    handler = UpperDatagram\n    simulate = True\n"
+        "    exchanges = [Exchange(b'hi', b'HI')]\n    kinds = ['ThreadingUDPServer']\n    checks = ['plain_datagrams']\n",
+    )
+    outcomes = result.parseoutcomes()
+    assert outcomes["failed"] == 1, str(result.stdout)
+    result.stdout.fnmatch_lines(
+        [
+            "*TestPatient::test_exchanges?ForkingTCPServer? SKIPPED*",
+            "*TestPatient::test_check?idle_promise-in_memory? PASSED*",
+            "*TestPatient::test_check?stop_during_request-ThreadingTCPServer? PASSED*",
+            "*TestPatient::test_check?stop_during_request-ForkingTCPServer? SKIPPED*",
+            "*TestHasty::test_check?split_at_every_byte-in_memory? FAILED*",
+            "*TestDatagrams::test_check?plain_datagrams-in_memory? PASSED*",
+            "*split_at_every_byte (simulation): *",
+            "*not simulated: it forks, and a child process cannot be simulated*",
+        ]
+    )
+
+
 def test_datagrams(pytester: pytest.Pytester) -> None:
     result = run(
         pytester,
