@@ -55,6 +55,14 @@ class Failing(Calls):
         self._end = None if times is None else nth + times
         self._count = 0
 
+    @property
+    def memory(self) -> int:
+        return self._count
+
+    @memory.setter
+    def memory(self, memory: int) -> None:
+        self._count = memory
+
     def before(self, call: str, size: int, now: float) -> Verdict:
         if call != self._call:
             return PASS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ("PASS", "Calls", "Verdict")
 
@@ -34,6 +35,17 @@ class Calls:
 
     def __bool__(self) -> bool:
         return True
+
+    @property
+    def memory(self) -> Any:
+        """What it remembers of the calls so far, as plain data: where several processes accept from one listener, each goes on where
+        another has stopped.
+        """
+        return None
+
+    @memory.setter
+    def memory(self, memory: Any) -> None:
+        """Go on from there."""
 
     def before(self, call: str, size: int, now: float) -> Verdict:
         """A call is about to be made.

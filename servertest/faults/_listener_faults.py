@@ -127,6 +127,14 @@ class _Standstill(Calls):
         self._duration = duration
         self._until: float | None = None
 
+    @property
+    def memory(self) -> float | None:
+        return self._until
+
+    @memory.setter
+    def memory(self, memory: float | None) -> None:
+        self._until = memory
+
     def before(self, call: str, size: int, now: float) -> Verdict:
         if call == "listen":
             return Verdict(limit=0) if self._until is None or now < self._until else PASS

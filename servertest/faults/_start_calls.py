@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ._call_gate import CallGate
 from ._calls import PASS, Calls, Verdict
@@ -117,21 +117,36 @@ def _aimed(entry: Entry, site: Site, receives: Direction) -> Calls:
     return calls
 
 
-class _OneWay(Calls):
-    def __init__(self, calls: Calls, call: str) -> None:
-        self._calls = calls
-        self._call = call
+class _Around(Calls):
+    """Lets some calls come to others, which count what passes and remember it."""
 
-    def before(self, call: str, size: int, now: float) -> Verdict:
-        return self._calls.before(call, size, now) if call == self._call else PASS
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    @property
+    def memory(self) -> Any:
+        return self._calls.memory
+
+    @memory.setter
+    def memory(self, memory: Any) -> None:
+        self._calls.memory = memory
 
     def moved(self, call: str, data: bytes) -> None:
         self._calls.moved(call, data)
 
 
-class _Timed(Calls):
+class _OneWay(_Around):
+    def __init__(self, calls: Calls, call: str) -> None:
+        super().__init__(calls)
+        self._call = call
+
+    def before(self, call: str, size: int, now: float) -> Verdict:
+        return self._calls.before(call, size, now) if call == self._call else PASS
+
+
+class _Timed(_Around):
     def __init__(self, calls: Calls, opened: float, between: tuple[float, float]) -> None:
-        self._calls = calls
+        super().__init__(calls)
         self._start, self._stop = (opened + time for time in between)
 
     def before(self, call: str, size: int, now: float) -> Verdict:
@@ -141,11 +156,8 @@ class _Timed(Calls):
         # Who would have to wait for longer goes on when the time is over.
         return replace(verdict, delay=self._stop - now) if verdict.delay > self._stop - now else verdict
 
-    def moved(self, call: str, data: bytes) -> None:
-        self._calls.moved(call, data)
 
-
-class _Numbered(Calls):
+class _Numbered(_Around):
     """Counts connections for a fault's trigger; the fault's own count goes over those that the trigger lets it see."""
 
     def __init__(
@@ -163,7 +175,7 @@ class _Numbered(Calls):
         self._site.connection = 0
         self._site.note = self._tell
         self._note = note
-        self._calls = entry.fault.calls(site)
+        super().__init__(entry.fault.calls(site))
         if self._trigger is not None and self._trigger.between is not None:
             self._calls = _Timed(self._calls, site.opened, self._trigger.between)
         self._meets = True
@@ -189,6 +201,15 @@ class _Together(Calls):
 
     def __bool__(self) -> bool:
         return bool(self._faults)
+
+    @property
+    def memory(self) -> tuple[Any, ...]:
+        return tuple(fault.memory for fault in self._faults)
+
+    @memory.setter
+    def memory(self, memory: tuple[Any, ...]) -> None:
+        for fault, its in zip(self._faults, memory, strict=True):
+            fault.memory = its
 
     def before(self, call: str, size: int, now: float) -> Verdict:
         verdicts = [fault.before(call, size, now) for fault in self._faults]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,7 @@ from ..faults import plan as to_plan
 from ..wire._faulty import listening_behind
 from ..wire._faulty_calls import system_error
 from ..wire._faulty_driver import FaultDriver
+from ..wire._faulty_numbers import Numbers, SharedNumbers
 from ._instrument import has_base
 
 if TYPE_CHECKING:
@@ -88,14 +87,13 @@ class ServerFaults:
         self._control_path = setup.control
         self._pid = os.getpid()
         self._shared = plan.kind.concurrency == "prefork" and plan.kind.transport == "stream"
-        numbers: Callable[[], int] = _SharedNumbers() if self._shared else itertools.count(1).__next__
-        self._numbers = numbers
+        self._numbers = SharedNumbers() if self._shared else Numbers()
         self.driver = FaultDriver(
             setup.faults,
             seed=setup.seed,
             transport=plan.kind.transport,
             tell=(lambda decision: None) if observer is None else observer.decided,
-            next_number=numbers,
+            numbers=self._numbers,
         )
         if plan.kind.forks:
             # A child gives back what it has of the relay, and never waits for its thread.
@@ -217,8 +215,7 @@ class ServerFaults:
         if self._control is not None:
             self._control.close()
         self.driver.finish(deadline)
-        if isinstance(self._numbers, _SharedNumbers):
-            self._numbers.close()
+        self._numbers.close()
 
 
 def _injected(call: str, error: str) -> Exception:
@@ -226,22 +223,3 @@ def _injected(call: str, error: str) -> Exception:
     # Whoever overrides handle_error() is told of it as usual; the test, which has asked for it, is not.
     raised.servertest_injected = True  # type: ignore[attr-defined]
     return raised
-
-
-class _SharedNumbers:
-    """Counts from 1, for all processes that are forked from this one together: the next number lies in a pipe."""
-
-    def __init__(self) -> None:
-        self._reader, self._writer = os.pipe()
-        os.write(self._writer, (1).to_bytes(8, "little"))
-
-    def __call__(self) -> int:
-        # Whoever has read it is alone until it is written back.
-        number = int.from_bytes(os.read(self._reader, 8), "little")
-        os.write(self._writer, (number + 1).to_bytes(8, "little"))
-        return number
-
-    def close(self) -> None:
-        """Give the descriptors back."""
-        os.close(self._reader)
-        os.close(self._writer)

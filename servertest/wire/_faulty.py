@@ -11,6 +11,7 @@ from ..faults import plan as to_plan
 from ..faults._listener_faults import refuse_refusal, refuse_what_needs_a_server
 from ._faulty_datagrams import FaultyDatagramSocket
 from ._faulty_driver import FaultDriver, require_socket
+from ._faulty_numbers import Numbers
 from ._faulty_stream import FaultySocket
 
 if TYPE_CHECKING:
@@ -119,8 +120,7 @@ def _stream(
     sock: socket.socket, faults: Plan, seed: int | str, side: Side, connection: int, trace: Any
 ) -> socket.socket:
     if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        numbers = iter(range(connection, 1 << 62)).__next__
-        driver = FaultDriver(faults, seed=seed, side=side, tell=trace, next_number=numbers)
+        driver = FaultDriver(faults, seed=seed, side=side, tell=trace, numbers=Numbers(connection))
         _refuse_what_a_listener_cannot(faults)
         return listening_behind(driver, sock)
     faults.check("stream", ("line", "calls"))
@@ -140,8 +140,9 @@ def _datagrams(
     sock: socket.socket, faults: Plan, seed: int | str, side: Side, connection: int, trace: Any
 ) -> socket.socket:
     faults.check("datagram", ("line", "calls"))
-    numbers = iter(range(connection, 1 << 62)).__next__
-    driver = FaultDriver(faults, seed=seed, side=side, transport="datagram", tell=trace, next_number=numbers)
+    driver = FaultDriver(
+        faults, seed=seed, side=side, transport="datagram", tell=trace, numbers=Numbers(connection)
+    )
     if _needs_relay(faults):
         made: Any = driver.datagrams(sock)
     else:

@@ -121,6 +121,17 @@ class CallFaults:
             for calls in self._groups.values():
                 calls.moved(call, whole)
 
+    @property
+    def memory(self) -> dict[str, Any]:
+        """What each group remembers of the calls so far, as plain data."""
+        return {key: calls.memory for key, calls in self._groups.items()}
+
+    def recall(self, memory: dict[str, Any]) -> None:
+        """Go on from there, as far as groups are known here."""
+        for key, calls in self._groups.items():
+            if key in memory:
+                calls.memory = memory[key]
+
     def wait(self, seconds: float) -> None:
         """Let the caller wait, until the faults change or somebody wants to stop."""
         changed = self._changed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import os
 import socket
 import threading
@@ -18,6 +17,7 @@ from ..faults import Trace, plan as to_plan, start_calls, start_listener
 from ._faulty_calls import CallFaults, system_error
 from ._faulty_datagrams import datagrams_between
 from ._faulty_keeper import keeper
+from ._faulty_numbers import Numbers
 from ._faulty_stream import between
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class FaultDriver:
         side: Whose sockets they are.
         transport: "stream" or "datagram".
         tell: Is told each decision.
-        next_number: Gives each connection its number.
+        numbers: Counts the connections.
 
     Attributes:
         listening: What goes wrong where connections are accepted.
@@ -72,7 +72,7 @@ class FaultDriver:
         side: Side = "server",
         transport: Transport = "stream",
         tell: Callable[[Decision], None] | None = None,
-        next_number: Callable[[], int] | None = None,
+        numbers: Numbers | None = None,
     ) -> None:
         self.seed = seed
         self.side = side
@@ -84,7 +84,7 @@ class FaultDriver:
         self._short = False
         self.before_accept: Callable[[], object] | None = None
         self.after_close: Callable[[], object] | None = None
-        self._next_number = next_number or itertools.count(1).__next__
+        self._numbers = numbers or Numbers()
         self._plans: dict[str, Plan] = {}
         self._calls: WeakSet[CallFaults] = WeakSet()
         # What is at work on each passage. Changed in the relay's thread, once a passage is there.
@@ -155,7 +155,12 @@ class FaultDriver:
         started = None
         if faults is not None:
             started = start_listener(
-                faults, seed=self.seed, transport=self.transport, opened=monotonic(), note=self.tell
+                faults,
+                seed=self.seed,
+                transport=self.transport,
+                opened=monotonic(),
+                note=self.tell,
+                number=lambda: self._numbers.attempt,
             )
         self.listening.put(key, started)
         self.set_backlog()
@@ -182,7 +187,7 @@ class FaultDriver:
 
     def stream(self, real: socket.socket, number: int | None = None) -> socket.socket:
         """Put a connected stream socket behind faults. Use the one that is returned."""
-        number = self._next_number() if number is None else number
+        number = self._numbers.take() if number is None else number
         calls = self.calls_for(number)
         relay = self._enter()
         try:
@@ -216,7 +221,7 @@ class FaultDriver:
                 self._begin,
                 side=self.side,
                 seed=self.seed,
-                next_number=self._next_number,
+                next_number=self._numbers.take,
                 tell=self.tell,
                 on_end=self._ended,
             )
@@ -271,10 +276,14 @@ class FaultDriver:
         """
         if self.before_accept is not None:
             self.before_accept()
-        if self.listening.active:
+        if not self.listening.active:
+            connection, peer = accept()
+            return self.stream(connection), peer
+        with self._numbers.alone(self.listening):
             self._before_accept(listener, accept)
-        connection, peer = accept()
-        return self.stream(connection), peer
+            connection, peer = accept()
+            number = self._numbers.take()
+        return self.stream(connection, number), peer
 
     def _before_accept(
         self, listener: socket.socket, accept: Callable[[], tuple[socket.socket, Any]]
@@ -299,7 +308,9 @@ class FaultDriver:
             return
         if verdict.error in _GONE:
             hard_reset(accept()[0])
-            self._next_number()  # it was a connection, if only for a moment
+            self._numbers.take()  # it was a connection, if only for a moment
+        elif verdict.error != "EAGAIN":  # which was no attempt at all
+            self._numbers.failures += 1
         raise TurnedAway() if verdict.error == "ECONNREFUSED" else system_error(verdict.error)
 
     # -- the end
@@ -315,6 +326,7 @@ class FaultDriver:
     def interrupt(self) -> None:
         """Whoever waits because of a fault of its calls goes on: there is to be an end."""
         self.listening.stop()
+        self._numbers.interrupt()
         for calls in list(self._calls):
             calls.stop()
 

@@ -22,6 +22,7 @@ from servertest._support import DeadlineExceeded, HandlerFailed, PeerRefused, Pe
 from servertest.faults import (
     AcceptError,
     Blackhole,
+    Decision,
     FailCall,
     FailFork,
     FailThreadStart,
@@ -36,6 +37,7 @@ from servertest.faults import (
     Slicer,
     SlowAccept,
     Stall,
+    Trace,
     downstream,
     plan,
     upstream,
@@ -338,10 +340,64 @@ def test_a_full_backlog_and_its_end(kind: str) -> None:
         with running.faults(FullBacklog()):
             client = running.connect()
             client.send_all(b"hi\n")
-            if kind == "ThreadingTCPServer":  # a worker of the other may be in accept() already
-                with pytest.raises(DeadlineExceeded):
-                    client.readline(timeout=0.1)
+            with pytest.raises(DeadlineExceeded):
+                client.readline(timeout=0.1)
         assert client.readline() == b"HI\n"
+        client.close()
+
+
+LISTENING = ["ThreadingTCPServer", "PreForkTCPServer", "PreForkUnixStreamServer", "ForkingTCPServer+process"]
+
+
+@pytest.mark.parametrize("kind", LISTENING)
+@pytest.mark.parametrize(
+    ("faults", "hit"),
+    [
+        (Refuse().on(connection=[2, 4]), {2, 4}),
+        (Refuse().on(every=3), {3, 6}),
+        (AcceptError("ECONNABORTED", nth=3, times=2), {3, 4}),
+        (AcceptError("ECONNABORTED", nth=2).on(first=4), {2}),
+    ],
+    ids=str,
+)
+def test_faults_of_a_listener_count_over_all_its_processes(kind: str, faults: Any, hit: set[int]) -> None:
+    with launch(Upper, kind=kind, faults=faults) as running:
+        cut_off = set()
+        for number in range(1, 7):
+            try:
+                echo(running)
+            except OSError:
+                cut_off.add(number)
+        assert cut_off == hit
+        assert {decision.connection for decision in running.hits} == hit
+
+
+def test_faults_of_a_listener_that_come_later_know_how_many_there_were() -> None:
+    for kind in ("ThreadingTCPServer", "PreForkTCPServer"):
+        with launch(Upper, kind=kind, faults=plan(None)) as running:
+            echo(running)
+            with running.faults(Refuse().on(connection=[1, 3])):
+                echo(running)
+                with pytest.raises(OSError):
+                    echo(running)
+            echo(running)
+
+
+@pytest.mark.parametrize("kind", ["ThreadingTCPServer", "PreForkTCPServer"])
+def test_a_stop_does_not_wait_for_those_who_accept_late(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    decided, add = threading.Event(), Trace.add
+
+    def add_and_tell(self: Trace, decision: Decision) -> None:
+        add(self, decision)
+        decided.set()
+
+    monkeypatch.setattr(Trace, "add", add_and_tell)
+    with launch(Upper, kind=kind, faults=SlowAccept(60)) as running:
+        clients = [socket.create_connection(running.address) for _ in range(3)]  # type: ignore[arg-type]
+        assert decided.wait(10)
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+    for client in clients:
         client.close()
 
 
