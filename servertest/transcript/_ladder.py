@@ -150,7 +150,7 @@ def ladder(
 
     Args:
         events: A transcript, or events.
-        width: How many columns at most.
+        width: How many columns at most; from about 60 on.
         max_lines: How many lines at most; the middle is left out, and said to be.
         color: Whether to colour it for a terminal (ANSI).
     """
@@ -213,20 +213,27 @@ def quoted(data: bytes, room: int) -> str:
     head = data[: max(room, 8)]
     readable = sum(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
     if readable * 5 >= len(head) * 4:
-        text = "".join(
-            _ESCAPES.get(byte, chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}") for byte in head
-        )
-        return (
-            f'"{text}"'
-            if len(head) == len(data) and len(text) <= room - 2
-            else f'"{text[: max(1, room - 3)]}…"'
-        )
+        signs = [_ESCAPES.get(byte, chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}") for byte in head]
+        text = "".join(signs)
+        if len(head) == len(data) and len(text) <= room - 2:
+            return f'"{text}"'
+        return f'"{_beginning(signs, max(1, room - 3))}…"'
     text = head.hex(" ")
     return (
         f"[{text}]"
         if len(head) == len(data) and len(text) <= room - 2
         else f"[{text[: max(2, (room - 3) // 3 * 3 - 1)]}…]"
     )
+
+
+def _beginning(signs: list[str], room: int) -> str:
+    """As many of them as there is room for, each whole."""
+    text = ""
+    for sign in signs:
+        if len(text) + len(sign) > room:
+            break
+        text += sign
+    return text
 
 
 _ESCAPES = {9: "\\t", 10: "\\n", 13: "\\r", 34: '\\"', 92: "\\\\"}

@@ -26,6 +26,7 @@ _FIN, _SYN, _RST, _PSH, _ACK = 1, 2, 4, 8, 16
 #: Bytes of one segment: less than fit into an IPv4 packet.
 _SEGMENT = 32_768
 _LARGEST_DATAGRAM = 65_507
+_WINDOW = 65_535
 
 #: Where a connection is said to come from and to go to, if that is not known.
 _CLIENT, _SERVER = "192.0.2.1", "192.0.2.2"
@@ -37,7 +38,7 @@ def write_pcapng(
 ) -> None:
     """Write events as a capture file, one by one.
 
-    Notes, failures and ends that are no packets stand as comments: on empty acknowledgements, or on the next datagram. Bytes that were not kept are missing
+    Notes, failures and ends that are no packets stand as comments: on acknowledgements that only change the window, or on the next datagram. Bytes that were not kept are missing
     in the capture, as if it had lost them.
 
     Args:
@@ -88,6 +89,7 @@ class _End:
     port: int
     sequence: int = 0
     finished: bool = False
+    window: int = _WINDOW
 
 
 @dataclass(slots=True)
@@ -123,7 +125,7 @@ class _Flow:
         """The packets that stand for an event, each with a comment or none."""
         if isinstance(event, (Note, Failure)):
             if self.is_open:
-                yield self._segment(self.server, _ACK), _words(event)
+                yield self._remark(), _words(event)
             else:
                 self.unsaid.append(_words(event))
         elif isinstance(event, Datagram):
@@ -184,7 +186,7 @@ class _Flow:
                 "rst": "reset, by whom is not known",
                 "timeout": "given up by the system (timeout)",
             }.get(event.how, "closed by force")
-            yield self._segment(self.server, _ACK), comment
+            yield self._remark(), comment
         self.over = True
 
     def _datagram(self, event: Datagram) -> tuple[bytes, str]:
@@ -198,6 +200,11 @@ class _Flow:
         checksum = _checksum(_pseudo(sender, receiver, 17, 8 + len(data)) + head + data) or 0xFFFF
         return _ip(sender, receiver, 17, head[:6] + struct.pack(">H", checksum) + data), comment
 
+    def _remark(self) -> bytes:
+        """A packet for a comment: an acknowledgement with another window, for a mere repetition would look like a loss."""
+        self.server.window = self.server.window - 1 or _WINDOW
+        return self._segment(self.server, _ACK)
+
     def _segment(self, sender: _End, flags: int, data: bytes = b"") -> bytes:
         receiver = self._other(sender)
         acknowledged = receiver.sequence if flags & _ACK else 0
@@ -209,7 +216,7 @@ class _Flow:
             acknowledged & 0xFFFFFFFF,
             5 << 4,
             flags,
-            65_535,
+            sender.window,
             0,
             0,
         )

@@ -38,6 +38,7 @@ from servertest.transcript import (
     write_jsonl,
     write_pcapng,
 )
+from servertest.transcript._ladder import quoted
 from tests.transcript.strategies import EVENTS, RECORDED, examples
 
 TEXT = r"""
@@ -152,40 +153,97 @@ def test_any_transcript_can_be_written_in_every_form(events: list[Event]) -> Non
     ladder(events)
 
 
-@pytest.mark.skipif(shutil.which("tshark") is None, reason="there is no tshark here")
-def test_tshark_follows_the_streams(tmp_path: Path) -> None:
-    file = tmp_path / "some.pcapng"
-    file.write_bytes(captured(SOME))
+class Tshark:
+    """Wireshark's reader, with all checksums checked."""
 
-    def tshark(*words: str) -> str:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def __call__(self, events: Any, *words: str) -> str:
+        file = self._directory / "some.pcapng"
+        file.write_bytes(captured(events))
         checks = [word for name in ("tcp", "ip", "udp") for word in ("-o", f"{name}.check_checksum:TRUE")]
-        return subprocess.run(
+        done = subprocess.run(
             ["tshark", "-r", str(file), *checks, *words],
             capture_output=True,
             text=True,
             timeout=50,
             check=True,
-        ).stdout
-
-    lines = [
-        line
-        for line in tshark("-q", "-z", "follow,tcp,raw,0").splitlines()
-        if re.fullmatch(r"\t?[0-9a-f]+", line)
-    ]
-    server = b"".join(bytes.fromhex(line.strip()) for line in lines if line.startswith("\t"))
-    client = b"".join(bytes.fromhex(line) for line in lines if not line.startswith("\t"))
-    assert client == b"HELO me\r\n"
-    assert server == b"220 ready\r\n" + b"\x00\x01\x02\xff" * 20000
-    assert (
-        tshark(
-            "-Y",
-            "_ws.malformed || ip.checksum.status == 0 || tcp.checksum.status == 0 || udp.checksum.status == 0",
         )
-        == ""
+        return done.stdout
+
+    def follow(self, events: Any, sort: str, number: int) -> tuple[bytes, bytes]:
+        """What client and server have said in one stream."""
+        lines = self(events, "-q", "-z", f"follow,{sort},raw,{number}").splitlines()
+        hexes = [line for line in lines if re.fullmatch(r"\t?[0-9a-f]+", line)]
+        server = b"".join(bytes.fromhex(line.strip()) for line in hexes if line.startswith("\t"))
+        return b"".join(bytes.fromhex(line) for line in hexes if not line.startswith("\t")), server
+
+
+@pytest.fixture
+def tshark(tmp_path: Path) -> Tshark:
+    if shutil.which("tshark") is None:
+        pytest.skip("there is no tshark here")
+    return Tshark(tmp_path)
+
+
+def test_tshark_reads_it(tshark: Tshark) -> None:
+    bad = "_ws.malformed || ip.checksum.status == 0 || tcp.checksum.status == 0 || udp.checksum.status == 0"
+    assert tshark(SOME, "-Y", bad) == ""
+    assert "GET / HTTP/1.0" in tshark(SOME, "-Y", "http")
+    assert "latency: 3 s" in tshark(SOME, "-Y", "frame.comment", "-T", "fields", "-e", "frame.comment")
+    assert len(tshark(SOME, "-Y", "tcp.flags.reset == 1").splitlines()) == 1
+
+
+PLACES = {
+    "IPv4": "127.0.0.1:50000 -> 127.0.0.1:4000",
+    "IPv6": "[::1]:50000 -> [::1]:4000",
+    "Unix": '"" -> "/run/socket"',
+    "abstract": '@"c" -> @"s"',
+    "unknown": "",
+    "of two families": "127.0.0.1:50000 -> [::1]:4000",
+}
+ENDS = {
+    "nothing": "",
+    "close server": "server",
+    'half-close client\n< "late"\nclose server': "both",
+    'half-close server\n> "late"\nclose client': "both",
+    "reset client": "rst",
+    "reset server": "rst",
+    'note "a remark"\n> "more"': "",
+    "close nobody timeout": "",
+    "close server forced": "",
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_tshark_follows_streams_from_everywhere(tshark: Tshark, place: str) -> None:
+    events = parse_wire(
+        f'connect 1 {PLACES[place]}\n> "hello"\n> [00 ff] * 40000\n< "y" * 70000\n> "bye"\nclose client'
     )
-    assert "GET / HTTP/1.0" in tshark("-Y", "http")
-    assert "latency: 3 s" in tshark("-Y", "frame.comment", "-T", "fields", "-e", "frame.comment")
-    assert len(tshark("-Y", "tcp.flags.reset == 1").splitlines()) == 1
+    said = b"hello" + b"\x00\xff" * 40000 + b"bye"
+    assert tshark.follow(events, "tcp", 0) == (said, b"y" * 70000)
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_tshark_sees_how_streams_end(tshark: Tshark, end: str) -> None:
+    events = parse_wire(f'> "hello"\n< "world"\n{end if end != "nothing" else ""}')
+    (conversation,) = Transcript.from_events(events).connections
+    assert tshark.follow(events, "tcp", 0) == (conversation.upstream, conversation.downstream)
+    flags = tshark(events, "-T", "fields", "-e", "tcp.flags.fin", "-e", "tcp.flags.reset").splitlines()
+    fins, resets = (sum(line.split("\t")[i] in ("1", "True") for line in flags) for i in (0, 1))
+    assert resets == (1 if ENDS[end] == "rst" else 0)
+    assert fins == (2 if ENDS[end] in ("server", "both") else 0)
+    # As Wireshark's own rule for "Bad TCP" has it.
+    assert tshark(events, "-Y", "tcp.analysis.flags && !tcp.analysis.window_update") == ""
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:5353", "[::1]:5353", '"/run/peer"', "-"])
+def test_tshark_follows_datagrams(tshark: Tshark, address: str) -> None:
+    events = parse_wire(f'peer 1 {address}\n> "ping"\n< "po"\n< "ng"\n>\n> [00] * 65507')
+    assert tshark.follow(events, "udp", 0) == (b"ping" + bytes(65507), b"pong")
+    sizes = tshark(events, "-T", "fields", "-e", "udp.length").split()
+    assert sizes == ["12", "10", "10", "8", "65515"]
 
 
 # -- JSON lines
@@ -304,6 +362,13 @@ def test_a_ladder() -> None:
     assert re.fullmatch(r"  0\.100000 #1   │ \"HELO me\\r\\n\" in 2 pieces ─+▶│", request)
     assert any("resets (RST)" in line for line in lines)
     assert any("!! handle: ValueError" in line for line in lines)
+
+
+@pytest.mark.parametrize("room", range(8, 30))
+def test_what_is_cut_is_cut_between_signs(room: int) -> None:
+    text = quoted(b'\r\n\x00ab\t"\\cdefghijklmnopqrstuvwxyz', room)
+    assert len(text) <= room
+    assert re.fullmatch(r'"(\\[rnt"\\]|\\x[0-9a-f]{2}|[a-z])*…"', text)
 
 
 def test_a_ladder_in_colour_says_the_same() -> None:
