@@ -123,7 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
                 seed=seed,
                 expose=arguments.i_own_this_host,
                 recorded=(_NAME,) if transcript else (),
-                watch=events.watch if arguments.json else None,
+                watch=events.watch,
             )
         )
         _fill(collection, arguments, config.proxies if config else [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Iterable
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -35,6 +36,7 @@ class Events:
         self._as_json = as_json
         self._started = monotonic()
         self._began = False
+        self._reasons: Counter[str] = Counter()
 
     def watch(self, proxy: ManagedProxy, event: LinkConnection | Decision | None) -> None:
         """Something has happened. It is written down at once, for connections change."""
@@ -65,7 +67,17 @@ class Events:
     def print_until_stopped(self) -> None:
         """Print what is told until somebody says stop."""
         while (event := self._queue.get()) is not None:
+            self._tell(event)
+
+    def _tell(self, event: dict[str, Any]) -> None:
+        """For programs everything; for people why a connection came to nothing, once for each reason."""
+        if self._as_json:
             print(json.dumps(event), flush=True)
+        elif reason := event.get("reason"):
+            told = f"{event['proxy']}: {reason}"
+            if told not in self._reasons:
+                print(f"connection {event['connection']} of {told}", file=sys.stderr, flush=True)
+            self._reasons[told] += 1
 
     def ended(self, collection: Collection) -> None:
         """Say what came of it."""
@@ -87,7 +99,12 @@ class Events:
         ]
         if rows:
             print_table(("proxy", "fault", "which is", "hits", "on connections"), rows)
-        print(f"stopped after {sum(each['connections'] for each in summaries)} connection(s)", flush=True)
+        failed = self._reasons.total()
+        print(
+            f"stopped after {sum(each['connections'] for each in summaries)} connection(s)"
+            + (f", {failed} of which came to nothing" if failed else ""),
+            flush=True,
+        )
 
     def tell_errors(self, errors: Iterable[BaseException]) -> bool:
         """Show what broke here; returns whether there was something."""
@@ -105,7 +122,7 @@ class Events:
             except Empty:
                 return
             if event is not None:
-                print(json.dumps(event))
+                self._tell(event)
 
     def _say(self, text: str, event: dict[str, Any]) -> None:
         print(json.dumps(event) if self._as_json else text, flush=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import json
+import os
 import re
 import signal
 import socket
@@ -19,7 +21,7 @@ from typing import Any, Self
 import pytest
 
 from servertest import clients, servers
-from servertest._support import have_ipv6
+from servertest._support import format_address, have_ipv6, refused_address
 from servertest.cli import main
 from servertest.faults import PRESETS, plan, registry
 from servertest.launch import Running, launch
@@ -74,11 +76,11 @@ class Proxying:
         assert found, self.first
         return to_address(found[1])
 
-    def end(self, number: signal.Signals = signal.SIGTERM) -> str:
+    def end(self, number: signal.Signals = signal.SIGTERM, *, complains: str = "") -> str:
         """Ask it to end, and wait: what it printed since."""
         self.process.send_signal(number)
         printed, errors = self.process.communicate(timeout=LIMIT)
-        assert errors == ""
+        assert errors == complains
         assert self.process.returncode == 0
         return printed
 
@@ -151,6 +153,19 @@ def test_events_come_as_they_happen(upper: Running) -> None:
     assert ended["event"] == "stopped"
     assert ended["proxies"][0]["connections"] == 1
     assert ended["proxies"][0]["faults"][0]["text"] == "downstream(limit_data:2)"
+
+
+def test_why_connections_come_to_nothing_is_said_once() -> None:
+    with refused_address() as address, Proxying("--upstream", format_address(address)) as proxying:
+        for _ in range(3):
+            with (
+                pytest.raises(ConnectionResetError),
+                socket.create_connection(proxying.address, 10) as client,
+            ):
+                client.recv(1)
+        refused = f"a connection to {format_address(address)} failed: [Errno {errno.ECONNREFUSED}] {os.strerror(errno.ECONNREFUSED)}"
+        printed = proxying.end(complains=f"connection 1 of default: {refused}\n")
+    assert printed == "stopped after 3 connection(s), 3 of which came to nothing\n"
 
 
 def test_datagrams() -> None:
