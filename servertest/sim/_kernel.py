@@ -44,6 +44,9 @@ _IDLE_POLLS = 20_000
 #: How often a task is told to end before it is left where it is.
 _KILLS = 50
 
+#: Real seconds that whoever has the baton gets to come to its next step, when somebody was interrupted.
+_SEIZE = 5.0
+
 #: The first identity of a thread that the program sees.
 _FIRST_IDENT = 1_000_001
 
@@ -143,6 +146,9 @@ class Kernel:
         """Start a task. It runs when it is its turn."""
         if self.ending:
             raise RuntimeError("can't start new thread: the simulation is over")
+        faults = self.current.starts and self.current.starts()
+        if faults and any(verdict.error for verdict in faults.verdicts("thread")):
+            raise RuntimeError("can't start new thread")
         number = len(self.tasks)
         task = Task(number, name or f"task {number}", self.current.host)
         task.shown_ident = _FIRST_IDENT + number
@@ -420,14 +426,19 @@ class Kernel:
 
     def _seize(self, task: Task) -> None:
         """Take the baton back from whoever has it, at its next step."""
-        holder = self.current
         self._fail(Stalled("the simulation was interrupted"))
         if task.state == PARKED:
             self._make_ready(task, woken=False)
         task.failure = None
         self.interrupted = task
-        if not task.baton.acquire(timeout=5.0):
-            self._abandon(holder)
+        if not task.baton.acquire(timeout=_SEIZE):
+            if (
+                self.current is not task
+            ):  # else it had just come, and the handler was called as soon as it had
+                self._abandon(self.current)
+            self.interrupted = None
+            if task in self.ready:
+                self.ready.remove(task)
             self.current = task
             self.running = task.ident
             task.state = RUNNING

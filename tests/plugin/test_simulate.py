@@ -91,6 +91,7 @@ def test_no_update_is_lost(simulate):
 """
 
 
+@pytest.mark.timeout(300)  # many switches between threads, and a machine may be busy
 def test_many_seeds_are_one_test(run: Run) -> None:
     result = run(RACE)
     result.assert_outcomes(failed=1)

@@ -19,7 +19,7 @@ import pytest
 
 from servertest import servers
 from servertest._support import UsageError
-from servertest.sim import CannotSimulate, Deadlock, Livelock, Simulation, SimulationError, Stalled
+from servertest.sim import CannotSimulate, Deadlock, Livelock, Simulation, SimulationError, Stalled, _kernel
 from tests.sim.conftest import Upper
 
 
@@ -398,6 +398,35 @@ def test_who_sleeps_without_end_is_reported(monkeypatch: pytest.MonkeyPatch) -> 
 
 class Alarm(Exception):
     pass
+
+
+class LateSignal:
+    """A baton: as soon as it has come, a signal handler raises."""
+
+    def __init__(self, baton: Any) -> None:
+        self._baton = baton
+        self._rings = True
+        self.release = baton.release
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        came = bool(self._baton.acquire(blocking, timeout))
+        if came and self._rings:
+            self._rings = False
+            raise Alarm
+        return came
+
+
+def test_a_signal_handler_that_raises_when_the_baton_has_just_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_kernel, "_SEIZE", 0.1)
+    threads = threading.active_count()
+    with pytest.raises(Alarm), Simulation(1) as net:
+        late: Any = LateSignal(net.kernel.main.baton)
+        net.kernel.main.baton = late
+        net.spawn(time.sleep, 5)
+        time.sleep(1)
+    assert threading.active_count() == threads
+    with Simulation(1) as net:
+        assert net.spawn(time.monotonic).result() > 0
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an alarm")

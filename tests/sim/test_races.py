@@ -14,6 +14,9 @@ from servertest._support import UsageError
 from servertest.sim import Deadlock, FailingSeed, Simulation, explore
 from servertest.sim._preempting import Points, codes_of
 
+# Hundreds of thousands of switches between threads: a machine that is busy with much else needs its time for them.
+pytestmark = pytest.mark.timeout(300)
+
 
 class Counter(socketserver.StreamRequestHandler):
     total = 0
