@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .._support import UsageError
 from ..faults import Plan, Site, derived_seed, plan as to_plan, start
 from ..wire._line import Ended, Line
+from ._call_sites import CallSites, refuse_forks
 from ._datagrams import DatagramEnd
 from ._handles import Descriptors, Handle, failure
 from ._recording import NetworkRecorder
@@ -116,7 +117,8 @@ class Network:
         self.descriptors = Descriptors()
         self.recorder = NetworkRecorder(kernel)
         self.plans: dict[object, Plan] = {}
-        faults = to_plan(faults)
+        self.sites = CallSites(self)
+        faults = refuse_forks(to_plan(faults))
         if faults.entries:
             self.plans[""] = faults
         self.hosts: dict[str, Host] = {}
@@ -340,7 +342,8 @@ class Network:
                 if other is not end and other.state == "listening" and not _reuse_port(end, other):
                     raise failure(errno.EADDRINUSE)
         end.state = "listening"
-        end.backlog = max(backlog, 0)
+        end.backlog = end.wanted_backlog = max(backlog, 0)
+        self.sites.begin(end)
 
     def unlisten(self, end: StreamEnd) -> None:
         """A listener listens no more: those who wait for room are told."""
@@ -454,6 +457,13 @@ class Network:
         end.changed()
         listener.changed()
 
+    def turn_away(self, listener: StreamEnd) -> None:
+        """Who is first in the queue of a listener is reset, and nobody's any more."""
+        end = listener.take_connection()
+        if end is not None:
+            end.options[socket.SOL_SOCKET, socket.SO_LINGER] = (1, 0)
+            end.dispose()
+
     def _join(self, client: StreamEnd, listener: StreamEnd, own: Any, peer: Any) -> StreamEnd:
         served = StreamEnd(self, listener.host, listener.family, listener.kind, listener.proto)
         served.options = dict(listener.options)
@@ -479,6 +489,7 @@ class Network:
             for end in (client, server):
                 assert end.out is not None
                 self.set_stages(end.out)
+                self.sites.begin(end)
 
     def set_stages(self, wire: Wire) -> None:
         """Put the faults that are at work now on one direction of a connection."""
@@ -499,8 +510,13 @@ class Network:
             stages.append((f"link/{name}", make))
         return stages
 
-    def faults_changed(self) -> None:
-        """Other faults are at work from now on, also on what is under way."""
+    def change_faults(self, key: object, plan: Plan | None) -> None:
+        """Let other faults be at work from now on in the place of those of this key, also on what is under way; None for none."""
+        if plan is None:
+            self.plans.pop(key, None)
+        else:
+            self.plans[key] = refuse_forks(plan)
+        self.sites.changed(key, plan)
         for route in list(self._routes.values()):
             for wire in list(route.wires):
                 if wire.number and wire.source.state == "connected":

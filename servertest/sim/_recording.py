@@ -24,7 +24,7 @@ class NetworkRecorder:
         self._kernel = kernel
         self.transcript: Transcript | None = None
         self.decisions: list[Decision] = []
-        self._connections = 0
+        self.connections = 0
         self._closed: set[int] = set()
 
     @property
@@ -51,9 +51,9 @@ class NetworkRecorder:
 
     def connects(self, client: Any, server: Any) -> int:
         """A connection is made; returns its number."""
-        self._connections += 1
-        self._add(Connect(self.now, self._connections, client, server))
-        return self._connections
+        self.connections += 1
+        self._add(Connect(self.now, self.connections, client, server))
+        return self.connections
 
     def stream(self, end: StreamEnd, data: bytes, *, sends: bool) -> None:
         """A call has sent or received these bytes."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._support import HandlerFailed, UsageError, format_address
 from ..clients import connect
+from ._call_sites import SimCallFaults
 
 if TYPE_CHECKING:
     from ._simulation import Simulation
@@ -62,6 +63,12 @@ class SimServer:
         """What it serves: "stream" or "datagram"."""
         return "datagram" if self.server.socket_type == _socket.SOCK_DGRAM else "stream"
 
+    def _calls(self) -> SimCallFaults | None:
+        """What goes wrong where connections are accepted, if anything does."""
+        end = getattr(getattr(self.server, "socket", None), "_sim_end", None)
+        calls = getattr(end, "calls", None)
+        return calls if isinstance(calls, SimCallFaults) else None
+
     def _watch(self, server: Any) -> None:
         shown = getattr(server, "handle_error", None)
 
@@ -75,6 +82,7 @@ class SimServer:
             server.handle_error = note
 
     def _serve(self) -> None:
+        self._net.kernel.current.starts = self._calls
         try:
             self.server.serve_forever()
         except Exception as error:  # noqa: BLE001 - told at the end
@@ -91,6 +99,9 @@ class SimServer:
         if self._stopped:
             return
         self._stopped = True
+        calls = self._calls()
+        if calls is not None:
+            calls.stop()
         self.server.shutdown()
         self._thread.join()
         self.server.server_close()

@@ -386,13 +386,11 @@ class Simulation:
         """Further faults, on what is there and on what comes, for as long as the block runs."""
         self._keys += 1
         key = f"block {self._keys}"
-        self.network.plans[key] = to_plan(faults)
-        self.network.faults_changed()
+        self.network.change_faults(key, to_plan(faults))
         try:
             yield
         finally:
-            del self.network.plans[key]
-            self.network.faults_changed()
+            self.network.change_faults(key, None)
 
     def reset(self, client: Any) -> None:
         """Cut a connection off, as a machine on its way would: RST to both ends.

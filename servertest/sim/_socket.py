@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..wire._faulty_calls import FaultyCalls
+from ..wire._faulty_calls import FaultyCalls, system_error
 from ._active import active, participant
 from ._datagrams import DatagramEnd
 from ._errors import CannotSimulate
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 __all__ = ("BareSocket", "SimSocket", "release_sockets", "simulated_class")
 
 T = TypeVar("T")
+
+#: What accept() says of somebody who has come and is gone again.
+_GONE = ("ECONNABORTED", "ECONNREFUSED", "EPROTO")
 
 _DONTWAIT = int(getattr(socket, "MSG_DONTWAIT", 0))
 _WAITALL = int(getattr(socket, "MSG_WAITALL", 0))
@@ -182,9 +185,27 @@ class BareSocket(socket.socket):
         kernel, end = self._begin()
         if not isinstance(end, StreamEnd):
             raise failure(errno.EOPNOTSUPP)
+        if end.calls.active:
+            self._sim_before_accept(kernel, end)
         made = self._sim_do(kernel, end, end.take_connection, "a connection to")
         kernel.network.recorder.log(f"accepts {made.number}")
         return kernel.network.descriptors.add(made), made.remote
+
+    def _sim_before_accept(self, kernel: Kernel, end: StreamEnd) -> None:
+        """Somebody has come: what may go wrong now."""
+        self._sim_do(
+            kernel, end, lambda: end.state != "listening" or bool(end.queue) or None, "a connection to"
+        )
+        for verdict in end.calls.verdicts("accept"):
+            if verdict.delay:
+                end.calls.wait(verdict.delay)
+                kernel.network.sites.set_backlog(end)
+            error = verdict.error
+            if error in (None, "EINTR") or (error == "EAGAIN" and self._sim_timeout != 0):
+                continue
+            if error in _GONE and end.queue:
+                kernel.network.turn_away(end)
+            raise system_error("ECONNABORTED" if error == "ECONNREFUSED" else str(error))
 
     # -- receiving
 
@@ -225,7 +246,7 @@ class BareSocket(socket.socket):
         """See `socket.socket`."""
         with memoryview(buffer).cast("B") as view:
             size = _room(view, nbytes)
-            data, sender = self.recvfrom(size, flags)
+            data, sender = BareSocket.recvfrom(self, size, flags)
             view[: len(data)] = data
             return len(data), sender
 
@@ -364,7 +385,7 @@ class BareSocket(socket.socket):
                 return self._sim_send_datagram(kernel, end, given.tobytes(), address, flags)
         if end.state == "connected" and not end.inet:
             raise failure(errno.EISCONN)
-        return self.send(data, flags)
+        return BareSocket.send(self, data, flags)
 
     def sendmsg(
         self, buffers: Iterable[Any], ancdata: Iterable[Any] = (), flags: int = 0, address: Any = None, /
@@ -376,7 +397,7 @@ class BareSocket(socket.socket):
         kernel, end = self._begin()
         if isinstance(end, DatagramEnd):
             return self._sim_send_datagram(kernel, end, data, address, flags)
-        return self.send(data, flags)
+        return BareSocket.send(self, data, flags)
 
     def _sim_send_datagram(
         self, kernel: Kernel, end: DatagramEnd, data: bytes, address: Any, flags: int
@@ -544,6 +565,34 @@ class SimSocket(FaultyCalls, BareSocket):
     @servertest_calls.setter
     def servertest_calls(self, calls: CallFaults) -> None:
         self.__dict__["_sim_calls"] = calls
+
+    def bind(self, address: Any, /) -> None:
+        """See `socket.socket`."""
+        super().bind(address)
+        if self.type == socket.SOCK_DGRAM:
+            _kernel().network.sites.begin(self._sim_end)
+
+    def connect(self, address: Any, /) -> None:
+        """See `socket.socket`."""
+        self._sim_may_connect()
+        BareSocket.connect(self, address)
+
+    def connect_ex(self, address: Any, /) -> int:
+        """See `socket.socket`."""
+        try:
+            self._sim_may_connect()
+        except OSError as error:
+            return error.errno or 0
+        return BareSocket.connect_ex(self, address)
+
+    def _sim_may_connect(self) -> None:
+        network = _kernel().network
+        network.sites.begin(self._sim_end)
+        try:
+            self.servertest_calls.before("connect", timeout=self.gettimeout())
+        except OSError:
+            network.recorder.connections += 1  # it would have been one
+            raise
 
 
 def simulated_class(kind: type[socket.socket]) -> type[socket.socket]:

@@ -56,7 +56,7 @@ class StreamEnd(Handle):
         self.incoming = bytearray()
         self.queue: deque[StreamEnd] = deque()
         self.arriving = 0
-        self.backlog = 0
+        self.backlog = self.wanted_backlog = 0
         self.side: Any = None
         self.number = 0
         self.gone = False

@@ -37,6 +37,7 @@ class Task:
         kills: How often it has been told.
         failure: What to raise in it when it goes on.
         on_end: Is called when it has ended.
+        starts: Tells what goes wrong when it starts threads.
     """
 
     __slots__ = (
@@ -54,6 +55,7 @@ class Task:
         "polls",
         "shown_ident",
         "since",
+        "starts",
         "state",
         "token",
         "what",
@@ -80,6 +82,7 @@ class Task:
         self.failure: BaseException | None = None
         self.on_end: list[Any] = []
         self.owner: Any = None
+        self.starts: Any = None
 
     def __repr__(self) -> str:
         return f"<Task {self.number} {self.title} {self.state}>"
