@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ..contract._contract import Item
     from ..contract._sitting import Sitting
     from ..launch import Kind
+    from ..transcript import Framing
 
 __all__ = ("DatagramContract", "StreamContract")
 
@@ -32,6 +33,7 @@ class _Contract:
         profile: "quick" or "full".
         seed: What repeats random choices.
         timeout: Seconds for each step of a conversation with a server.
+        framing: Where replies end, for exchanges that do not say it themselves: see `servertest.check`.
         simulate: Whether all of it is done in simulations: see `docs/simulation.md`.
     """
 
@@ -44,6 +46,7 @@ class _Contract:
     profile: ClassVar[Profile] = "quick"
     seed: ClassVar[int] = 0
     timeout: ClassVar[float] = 5.0
+    framing: ClassVar[Framing | None] = None
     simulate: ClassVar[bool] = False
 
     _transport: ClassVar[str] = "stream"
@@ -76,6 +79,7 @@ class _Contract:
             profile=cls.profile,
             seed=cls.seed,
             timeout=cls.timeout,
+            framing=cls.framing,
             ground=ground,
         )
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 import random
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,13 +12,15 @@ from typing import Any
 from .._support import preview
 from ..launch import HandlerTarget, Kind, Running, launch
 from ._conversation import Conversation
-from ._plan import DatagramPlan, Delivery, Failed, Family, Piece, Plan, Record
+from ._plan import DatagramPlan, Delivery, Family, Plan, Record, describe_record
 from ._promises import Promises
 from ._registry import NotApplicable, NotSimulated
+from ._reproduction import as_code, check_test, plan_test
 from ._subject import Profile
 from ._violation import Violation
+from ._wrong import Wrong
 
-__all__ = ("IN_A_PROCESS", "NEEDS_MEMORY", "Case", "describe_record")
+__all__ = ("IN_A_PROCESS", "NEEDS_MEMORY", "Case", "transcript_of")
 
 NEEDS_MEMORY = "it needs a request handler that can be called in memory"
 #: How handlers are launched: where they can do no harm. What they leave behind is looked at by checks that tell what is there once from what
@@ -166,9 +165,9 @@ class Case:
         deliveries: list[Delivery] = self.bench.rehearse(plans, fresh=fresh, limit=5.0)
         return deliveries
 
-    def wrong_delivery(self, delivery: Delivery) -> str:
+    def wrong_delivery(self, delivery: Delivery) -> Wrong:
         """What is wrong with how datagrams were handled; nothing if all went in order."""
-        return describe_record(Record(delivery.outcome, failure=delivery.failure, stacks=delivery.stacks))
+        return Wrong(describe_record(delivery), "not record.problems")
 
     def earlier(self, conversation: Conversation | None) -> tuple[Plan, ...]:
         """The conversations that go before this one."""
@@ -187,13 +186,19 @@ class Case:
             raise NotApplicable("no client says anything")
         return found
 
-    def wrong(self, record: Record) -> str:
+    def wrong(self, record: Record) -> Wrong:
         """What is wrong with how a conversation ended, as the end of a sentence; nothing if it ended in order, or as it always does."""
         if record.failure is not None and any(
             record.failure.type_name in one.raised for one in self.conversations
         ):
+            return Wrong("")
+        return Wrong(describe_record(record), "not record.problems")
+
+    def gives(self, conversation: Conversation, what: str = "record.received") -> str:
+        """A proof: that these are the replies, where they are always the same."""
+        if not conversation.exact or self.promises.any_order:
             return ""
-        return describe_record(record)
+        return f"{what} == {as_code(conversation.answered)}"
 
     def agrees(self, conversation: Conversation, received: bytes, upto: int | None = None) -> bool:
         """Whether these are the replies that are expected."""
@@ -221,7 +226,7 @@ class Case:
     def violation(
         self,
         explanation: str,
-        plan: Plan | None = None,
+        plan: Plan | DatagramPlan | None = None,
         record: Record | None = None,
         *,
         sent: bytes = b"",
@@ -229,8 +234,8 @@ class Case:
         expected: bytes | None = None,
         details: str = "",
         transcript: str = "",
-        reproduction: str = "",
         also: int = 0,
+        proof: str = "",
     ) -> Violation:
         """A violation of this check.
 
@@ -243,12 +248,14 @@ class Case:
             expected: What it should have got.
             details: More.
             transcript: What passed.
-            reproduction: A program that shows it.
             also: How many more examples there are.
+            proof: An expression about `record`, what comes of the plan, that would be true if it were right; by default that of the explanation.
+                Without any, or without a plan, the reproduction is the whole check.
         """
         if plan is not None:
             sent = sent or plan.sent
-            reproduction = reproduction or _reproduction(self.target, plan, expected, self.module)
+        proof = proof or getattr(explanation, "proof", "")
+        explanation = str(explanation)
         if record is not None:
             came = came or record.received
             details = "\n".join(part for part in (details, _details(record)) if part)
@@ -263,9 +270,14 @@ class Case:
             self.seed,
             details,
             transcript,
-            reproduction,
+            self._reproduction(explanation, plan, proof),
             also,
         )
+
+    def _reproduction(self, explanation: str, plan: Plan | DatagramPlan | None, proof: str) -> str:
+        if plan is None or not proof or not self.in_memory:
+            return check_test(self, explanation)
+        return plan_test(self, explanation, proof, plan)
 
     def datagram_violation(
         self, explanation: str, plan: DatagramPlan, delivery: Delivery, *, also: int = 0
@@ -281,11 +293,10 @@ class Case:
             lines += [f"<-- {preview(got)} (to sender {at})" for at, got in replies]
         return self.violation(
             explanation,
-            sent=plan.sent,
+            plan,
             came=delivery.received,
             details=details,
             transcript="\n".join(lines),
-            reproduction=_reproduction(self.target, plan, None, self.module),
             also=also,
         )
 
@@ -298,26 +309,6 @@ def _forgiving() -> Iterator[None]:
         yield
     except (HandlerFailed, StillRunning):
         pass
-
-
-def describe_record(record: Record) -> str:
-    """What is wrong with how a conversation ended, as the end of a sentence; nothing if it ended in order."""
-    if record.outcome == "spinning":
-        return "the handler asks again and again for what will never come, without waiting"
-    if record.outcome == "hung":
-        return "the handler does not come back"
-    if record.outcome == "died":
-        return f"the handler ends its process: {record.stacks}"
-    if record.failure is not None and not record.failure.mild:
-        thread = f" in thread {record.failure.thread}" if record.failure.thread else ""
-        return f"the handler raises {_short(record.failure)}{thread}"
-    return ""
-
-
-def _short(failure: Failed) -> str:
-    name = failure.type_name.rpartition(".")[2]
-    message = failure.message if len(failure.message) <= 100 else failure.message[:100] + "..."
-    return f"{name}: {message}" if message else name
 
 
 def _details(record: Record) -> str:
@@ -342,59 +333,3 @@ def transcript_of(record: Record) -> str:
     if len(lines) > 40:
         lines[20:-20] = [f"    ... {len(lines) - 40} more"]
     return "\n".join(lines)
-
-
-def _reproduction(target: Any, plan: Plan | DatagramPlan, expected: bytes | None, own: str) -> str:
-    handler = getattr(target, "handler", None)
-    name = getattr(handler, "__qualname__", "Handler")
-    module = getattr(handler, "__module__", "__main__")
-    names = "Piece, Plan" if isinstance(plan, Plan) else "DatagramPlan"
-    elsewhere = own != "servertest.contract"
-    lines = [
-        f"from servertest.contract import {names}{'' if elsewhere else ', rehearse'}",
-        *([f"from {own} import rehearse"] if elsewhere else []),
-        f"from {module} import {name.partition('.')[0]}",
-        "",
-        f"plan = {_as_code(plan)}",
-        f"record = rehearse({name}, plan)",
-        "print(record.outcome, record.failure)",
-        ("print(record.received)" if isinstance(plan, Plan) else "print(record.replies)")
-        + (f"  # expected: {preview(expected, 200)}" if expected is not None else ""),
-    ]
-    return "\n".join(lines)
-
-
-def _as_code(value: Any) -> str:
-    if isinstance(value, Plan | DatagramPlan | Piece):
-        fields = [
-            one
-            for one in dataclasses.fields(value)
-            if one.name != "due" and getattr(value, one.name) != one.default
-        ]
-        shown = [f"{one.name}={_as_code(getattr(value, one.name))}" for one in fields]
-        return f"{type(value).__name__}({', '.join(shown)})"
-    if isinstance(value, tuple):
-        runs = [(one, len(list(same))) for one, same in itertools.groupby(value)]
-        shown = [
-            f"*({_as_code(one)},) * {count}" if count > 3 else ", ".join([_as_code(one)] * count)
-            for one, count in runs
-        ]
-        return f"({', '.join(shown)}{',' * (len(shown) == 1)})"
-    if isinstance(value, bytes) and len(value) > 200:
-        return _compressed(value)
-    return repr(value)
-
-
-_RUN = re.compile(rb"(.)\1{63,}", re.DOTALL)
-
-
-def _compressed(data: bytes) -> str:
-    """Long bytes, in which the longest run of one byte is written as a product."""
-    runs = [found.span() for found in _RUN.finditer(data)]
-    place, end = max(runs, key=lambda run: run[1] - run[0], default=(0, 0))
-    best = end - place
-    if best < 64:
-        return repr(data)
-    head, byte, tail = data[:place], data[place : place + 1], data[place + best :]
-    parts = [*([_as_code(head)] if head else []), f"{byte!r} * {best}", *([_as_code(tail)] if tail else [])]
-    return " + ".join(parts)

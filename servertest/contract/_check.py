@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import zip_longest
 from types import MappingProxyType
 from typing import Any
 
@@ -16,10 +16,11 @@ from ..launch import (
     kinds as all_kinds,
 )
 from ..launch._targets import target_for
-from ..transcript import Exchange, Expect, Script, Send
+from ..transcript import Exchange, Framing, Script
 from ._contract import IN_MEMORY, Contract, prepared
-from ._conversation import conversations_of
+from ._conversation import Conversation, conversations_of
 from ._ground import Ground
+from ._live import script_of
 from ._promises import Promises
 from ._registry import checks_for, select_checks
 from ._report import Outcome, Report, Result
@@ -32,9 +33,10 @@ _CONCURRENCY: tuple[Concurrency, ...] = ("sync", "threading", "forking", "pool",
 
 def check(
     subject: Any,
-    exchanges: Sequence[Script] | Sequence[Exchange],
+    exchanges: Sequence[Any],
     *,
     kinds: Iterable[Kind | str] | None = None,
+    framing: Framing | None = None,
     timeout: float = 5.0,
     progress: Callable[[Outcome], object] | None = None,
     promises: Promises | Mapping[str, Any] | None = None,
@@ -46,16 +48,18 @@ def check(
     on_begin: Callable[[int], object] | None = None,
     ground: Ground | None = None,
 ) -> Report:
-    """Hold the exchanges with the subject on every kind of server that fits it, and the subject to its promises.
+    r"""Hold the exchanges with the subject on every kind of server that fits it, and the subject to its promises.
 
     The exchanges as they are come first. What does not go as expected there stops the rest: on that kind of server, or altogether if it shows without any.
 
     Args:
         subject: A request handler, or anything else that `launch` takes.
         exchanges: Scripts, as `load_exchanges` reads them from a `.wire` file: each is held on a connection of its own, in
-            their order. Or plain exchanges, which are held on one connection.
+            their order. Or plain exchanges, which are held on one connection; or lists of those, each of which is held on its own.
         kinds: On these kinds; by default on all predefined ones of the exchanges' transport. A subject that is a server
             itself is checked as it is.
+        framing: Says where replies end, for exchanges that do not say it themselves, such as ``Delimited(b"\r\n")``. Exact replies need none; what a function
+            or a pattern is to judge is one whole message then, with what marks its end.
         timeout: Seconds for each step of a conversation, and for stopping the server.
         progress: Called with each outcome as soon as it is there.
         promises: What the subject promises: `Promises`, or a mapping of their names.
@@ -77,14 +81,14 @@ def check(
     target = target_for(subject)
     kinds = None if kinds is None else list(kinds)
     transport = _transport(target, kinds)
-    scripts = _scripts(exchanges, transport)
+    conversations = tuple(conversations_of(exchanges, transport, framing))
+    scripts = _scripts(exchanges, conversations)
     chosen = _kinds(target, scripts, kinds)
     where = ground or Ground()
     if checks is not None and not checks:
         nothing = Contract(target, (), Promises(), (), (), seed=seed, timeout=timeout, ground=where)
         with _bench(nothing) as bench:
             return Report(target.name, tuple(_plain(nothing, subject, chosen, scripts, progress, bench)))
-    conversations = tuple(conversations_of(exchanges, transport))
     wanted = [kind if kind is not None else _kind_of(target) for kind in chosen]
     infos = select_checks(checks)
     given = Promises.of(promises)
@@ -199,39 +203,15 @@ def _kind_of(target: Any) -> Kind:
     return Kind.parse(cls) if cls is not None else Kind(transport=transport)
 
 
-def _scripts(exchanges: Sequence[Any], transport: Transport) -> list[Script]:
+def _scripts(exchanges: Sequence[Any], conversations: Sequence[Conversation]) -> list[Script]:
+    """What clients do: scripts as they are, and what the conversations say that were made of the rest."""
     if not exchanges:
         raise UsageError("there is nothing to check: give at least one exchange")
-    scripts: list[Script] = []
-    plain: list[Exchange] = []
-    for exchange in exchanges:
-        if isinstance(exchange, Script):
-            scripts.append(exchange)
-        elif isinstance(exchange, Exchange):
-            plain.append(exchange)
-        elif isinstance(exchange, list | tuple) and exchange and isinstance(exchange[0], Exchange):
-            scripts.append(_script(len(scripts) + 1, exchange, transport))
-        else:
-            raise UsageError(
-                f"{exchange!r} is no exchange: write Exchange(sent, expected), or load_exchanges(file)"
-            )
-    if plain:
-        scripts.append(_script(len(scripts) + 1, plain, transport))
-    return scripts
-
-
-def _script(number: int, exchanges: Iterable[Exchange], transport: Transport) -> Script:
-    steps: list[Any] = []
-    for exchange in exchanges:
-        if exchange.sent or transport == "datagram":
-            steps.append(Send(exchange.sent, line=exchange.line))
-        if exchange.expected != b"":
-            if not isinstance(exchange.expected, bytes | re.Pattern):
-                raise UsageError(
-                    "a function cannot say when an answer is complete: expect bytes or a pattern here"
-                )
-            steps.append(Expect(exchange.expected, line=exchange.line))
-    return Script(number, transport, tuple(steps))
+    given = [one for one in exchanges if not isinstance(one, Exchange)]
+    return [
+        one if isinstance(one, Script) else script_of(conversation)
+        for one, conversation in zip_longest(given, conversations)
+    ]
 
 
 def _kinds(target: Any, scripts: list[Script], wanted: Iterable[Kind | str] | None) -> list[Kind | None]:

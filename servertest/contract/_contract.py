@@ -12,12 +12,13 @@ from typing import Any
 from .._support import UsageError, preview
 from ..launch import HandlerTarget, Kind, Unavailable
 from ..transcript import Script
-from ._case import NEEDS_MEMORY, Case, describe_record, transcript_of
+from ._answer import Accepts
+from ._case import NEEDS_MEMORY, Case, transcript_of
 from ._conversation import Conversation
 from ._ground import Ground
 from ._live_bench import LiveBench
 from ._plainly import check_plainly
-from ._plan import Record
+from ._plan import Record, describe_record
 from ._promises import Promises
 from ._registry import CheckInfo, NotApplicable, NotPromised, NotSimulated
 from ._report import CheckVerdict, Finding, Outcome, Result
@@ -96,6 +97,8 @@ def _plain_finding(conversation: Conversation, known: Conversation, record: Reco
         details.insert(1, f"expected {preview(exchange.expected, 300)}")
     elif isinstance(exchange.expected, re.Pattern):
         details.insert(1, f"expected what matches {preview(exchange.expected.pattern, 300)}")
+    elif isinstance(exchange.expected, Accepts):
+        details.insert(1, f"expected something else: {exchange.expected.objection(reply)}")
     if record.failure is not None:
         details.append(record.failure.traceback_text.rstrip())
     what = describe_record(record) or "the answer is not what was expected"

@@ -17,10 +17,12 @@ from ..transcript import (
     Expected,
     ExpectEof,
     FinishSending,
+    Framing,
     Script,
     Send,
     matches,
 )
+from ._answer import Accepts
 from ._plan import Ending, Piece, Plan, Record
 
 __all__ = ("Conversation", "conversations_of")
@@ -210,12 +212,15 @@ def _cut_by(expected: Sequence[Expected], received: bytes, guide: Sequence[bytes
     return True
 
 
-def conversations_of(exchanges: Sequence[Any], transport: Transport = "stream") -> list[Conversation]:
+def conversations_of(
+    exchanges: Sequence[Any], transport: Transport = "stream", framing: Framing | None = None
+) -> list[Conversation]:
     """Conversations from scripts, from plain exchanges (which are held on one connection), or from several lists of those.
 
     Args:
         exchanges: Any of these.
         transport: Of what does not say.
+        framing: Where replies end, for exchanges that do not say it themselves.
 
     Raises:
         UsageError: Something in it is none of these.
@@ -237,7 +242,23 @@ def conversations_of(exchanges: Sequence[Any], transport: Transport = "stream") 
             )
     if plain:
         found.append(Conversation(len(found) + 1, tuple(plain), transport=transport))
-    return found
+    return [
+        replace(one, exchanges=tuple(_prepared(exchange, framing) for exchange in one.exchanges))
+        for one in found
+    ]
+
+
+def _prepared(exchange: Exchange, framing: Framing | None) -> Exchange:
+    """The exchange with its framing, and with a function that says no where it raises."""
+    expected: Any = exchange.expected
+    if not isinstance(expected, bytes | re.Pattern | Accepts):
+        if not callable(expected):
+            raise UsageError(
+                f"Exchange({exchange.sent!r}, {expected!r}): what is expected are bytes, a compiled pattern over bytes, or a function "
+                "that says whether an answer is right"
+            )
+        expected = Accepts(expected)
+    return replace(exchange, expected=expected, framing=exchange.framing or framing)
 
 
 def _of_script(number: int, script: Script) -> Conversation:

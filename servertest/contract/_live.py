@@ -6,6 +6,7 @@ from typing import Any
 
 from ..launch import HandlerError, Running
 from ..transcript import Expect, FinishSending, Script, Send
+from ._answer import Answer
 from ._conversation import Conversation
 from ._plan import Failed
 from ._play import play
@@ -16,17 +17,19 @@ __all__ = ("converse", "failures_of", "script_of")
 
 
 def script_of(conversation: Conversation) -> Script:
-    """What a client does; an answer of which only a function can tell whether it is right is not waited for."""
+    """What a client does."""
     steps: list[Any] = []
+    datagram = conversation.transport == "datagram"
     for number, exchange in enumerate(conversation.exchanges, 1):
-        if exchange.sent or conversation.transport == "datagram":
-            steps.append(Send(exchange.sent))
+        if exchange.sent or datagram:
+            steps.append(Send(exchange.sent, line=exchange.line))
         if conversation.half_close and number == len(conversation.exchanges):
-            steps.append(FinishSending())
-        if not callable(exchange.expected) and (
-            exchange.expected != b"" or conversation.transport == "datagram"
-        ):
-            steps.append(Expect(exchange.expected))
+            steps.append(FinishSending(line=exchange.line))
+        expected = exchange.expected
+        if callable(expected) or (exchange.framing is not None and not isinstance(expected, bytes)):
+            steps.append(Answer(expected, exchange.framing, exchange.line))
+        elif expected != b"":
+            steps.append(Expect(expected, line=exchange.line))
     return Script(conversation.number, conversation.transport, tuple(steps))
 
 

@@ -146,7 +146,7 @@ def _judge_all(case: Case, clients: list[_Client], record: Record) -> str:
             return what
     for conversation, after in zip(case.conversations, record.after[len(clients) - 1 :], strict=False):
         if what := case.wrong(after):
-            return f"for a later client, {what}"
+            return what.said("for a later client, ")
         if not case.agrees(conversation, after.received):
             return "a later client gets other replies than the first one of all"
     return ""
@@ -158,7 +158,7 @@ def _judge(case: Case, client: _Client, record: Record | None, who: str = "") ->
         return ""  # it was held up: another check's affair
     timed_out = record.failure is not None and record.failure.type_name == "TimeoutError"
     if not timed_out and (what := case.wrong(record)):
-        return who + what
+        return what.said(who)
     if _counts(case, client, record) and not case.agrees(client.conversation, record.received):
         return f"{who}the replies are others than when nothing else happens"
     inner = client.inner

@@ -16,6 +16,7 @@ __all__ = (
     "Plan",
     "Record",
     "Wait",
+    "describe_record",
 )
 
 Ending: TypeAlias = Literal["fin", "close", "reset", "silence"]
@@ -179,6 +180,13 @@ class Record:
     events: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
 
     @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with how it ended, and those in its midst and after it; nothing if all ended in order."""
+        own = describe_record(self)
+        inner = self.inner.problems if self.inner is not None else ()
+        return (*([own] if own else []), *inner, *(what for one in self.after for what in one.problems))
+
+    @property
     def unharmed(self) -> bool:
         """Whether the handler came to an end in order, or waits as it should for a silent client."""
         return self.outcome in ("returned", "silent") or (self.failure is not None and self.failure.mild)
@@ -245,6 +253,32 @@ class Delivery:
     stacks: str = ""
 
     @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with how it ended; nothing if it ended in order."""
+        own = describe_record(self)
+        return (own,) if own else ()
+
+    @property
     def received(self) -> bytes:
         """All that came back."""
         return b"".join(data for replies in self.replies for _, data in replies)
+
+
+def describe_record(record: Record | Delivery) -> str:
+    """What is wrong with how a conversation ended, as the end of a sentence; nothing if it ended in order."""
+    if record.outcome == "spinning":
+        return "the handler asks again and again for what will never come, without waiting"
+    if record.outcome == "hung":
+        return "the handler does not come back"
+    if record.outcome == "died":
+        return f"the handler ends its process: {record.stacks}"
+    if record.failure is not None and not record.failure.mild:
+        thread = f" in thread {record.failure.thread}" if record.failure.thread else ""
+        return f"the handler raises {_short(record.failure)}{thread}"
+    return ""
+
+
+def _short(failure: Failed) -> str:
+    name = failure.type_name.rpartition(".")[2]
+    message = failure.message if len(failure.message) <= 100 else failure.message[:100] + "..."
+    return f"{name}: {message}" if message else name

@@ -6,6 +6,7 @@ from typing import Any
 
 from .._support import DeadlineExceeded, Mismatch, PeerClosed, PeerReset
 from ..transcript import Disconnect, Expect, ExpectEof, ExpectReset, FinishSending, Script, Send, Step
+from ._answer import Answer, take_answer
 from ._report import Finding
 
 __all__ = ("play",)
@@ -30,11 +31,13 @@ def play(script: Script, client: Any) -> Finding | None:
     return None
 
 
-def _take(step: Step, client: Any) -> None:
+def _take(step: Step | Answer, client: Any) -> None:
     match step:
         case Send(data):
             # A datagram is sent whole; a stream takes what it is given bit by bit.
             getattr(client, "send_all", client.send)(data)
+        case Answer():
+            take_answer(step, client)
         case Expect(expected):
             client.expect(expected)
         case FinishSending():
@@ -70,9 +73,12 @@ def _finding(script: Script, step: Step, error: Exception) -> Finding:
         PeerReset: "the server reset the connection",
         Mismatch: "the answer is not what was expected",
     }.get(type(error), f"{type(error).__name__}")
-    doing = {Send: "sending", Expect: "waiting for an answer", ExpectEof: "waiting for the end"}.get(
-        type(step), ""
-    )
+    doing = {
+        Send: "sending",
+        Expect: "waiting for an answer",
+        Answer: "waiting for an answer",
+        ExpectEof: "waiting for the end",
+    }.get(type(step), "")
     return Finding(
         script.number,
         step.line or script.line,

@@ -6,6 +6,7 @@ import contextlib
 import re
 import socket
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -31,16 +32,28 @@ _TURNS, _LAST_TURN = 50, 1.0
 _WARM_UP = 3
 
 
-def rehearse(handler: Any, plan: Plan | DatagramPlan) -> Any:
+#: Seconds of real time that a conversation in a process of its own may take, and one that is held often or measured.
+_LIMIT, _LONG_LIMIT = 5.0, 60.0
+
+
+def rehearse(handler: Any, plan: Plan | DatagramPlan, *, apart: bool = False) -> Any:
     """Hold one planned conversation with a request handler, in this process.
 
     Args:
-        handler: A request handler class, or what is called like one.
+        handler: A request handler class, or what is called like one; a `HandlerTarget` if its server has attributes.
         plan: What the client does.
+        apart: Whether to hold it in a process of its own, where a handler that hangs, spins, exits or takes much memory does no harm.
 
     Returns:
         What came of it: a `Record`, or a `Delivery` for datagrams.
     """
+    if apart:
+        from ._subject import Bench
+
+        target = handler if isinstance(handler, HandlerTarget) else HandlerTarget(handler)
+        limit = _LONG_LIMIT if plan.measure or plan.times > 1 else _LIMIT
+        with Bench(target) as bench:
+            return bench.rehearse([plan], limit=limit)[0]
     with Stage(handler) as stage:
         return stage.play(plan)
 
@@ -345,7 +358,23 @@ class Interruption:
 def failed(error: BaseException) -> Failed:
     """An exception as plain data."""
     type_name, message, text = describe_error(error)
-    return Failed(type_name, message, text, mild=isinstance(error, OSError) and is_mild(text))
+    mild = isinstance(error, OSError) and is_mild(text)
+    return Failed(type_name, message, _without_ours(error), mild=mild)
+
+
+def _without_ours(error: BaseException) -> str:
+    """Its traceback, without what is only there because the handler is rehearsed."""
+    report: traceback.TracebackException | None = traceback.TracebackException.from_exception(error)
+    assert report is not None
+    text = report
+    while report is not None:
+        own = [frame for frame in report.stack if not frame.filename.startswith(_OURS)]
+        report.stack = traceback.StackSummary.from_list(own)
+        report = report.__cause__ or report.__context__
+    return "".join(text.format())
+
+
+_OURS = __file__.rpartition("/")[0]
 
 
 _FRAME = re.compile(r'^  File "(.*)", line \d+, in (\w+)', re.MULTILINE)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..launch import Kind, kinds as all_kinds
 from ..launch._targets import target_for
+from ..transcript import Framing
 from ._check import plain_outcome, stops, why
 from ._contract import Contract, Item, prepared
 from ._conversation import conversations_of
@@ -34,6 +35,7 @@ class Sitting:
         profile: "quick" or "full".
         seed: What repeats random choices.
         timeout: Seconds for each step of a conversation with a server.
+        framing: Where replies end, for exchanges that do not say it themselves.
         ground: Where it is done; on this machine by default.
     """
 
@@ -50,12 +52,13 @@ class Sitting:
         profile: Profile = "quick",
         seed: int = 0,
         timeout: float = 5.0,
+        framing: Framing | None = None,
         ground: Ground | None = None,
     ) -> None:
         given = Promises.of(promises)
         target = target_for(subject)
         chosen = _allowed(transport, given) if kinds is None else [Kind.parse(kind) for kind in kinds]
-        conversations = tuple(conversations_of(exchanges, transport))
+        conversations = tuple(conversations_of(exchanges, transport, framing))
         self._contract = Contract(
             target,
             conversations,

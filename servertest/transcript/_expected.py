@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from ._wire_error import WireSyntaxError
 from ._wire_reader import Piece
 from ._wire_scanner import Regex
+
+if TYPE_CHECKING:
+    from ._framing import Framing
 
 __all__ = ("Exchange", "Expected", "matches")
 
@@ -34,11 +37,13 @@ class Exchange:
         sent: The bytes that the client sends; none where the server speaks first.
         expected: What the server answers, as a whole; ``b""`` for nothing.
         line: The line of the file that it was read from; 0 if it was not.
+        framing: Says where the answer ends, if that cannot be told from what is expected.
     """
 
     sent: bytes
     expected: Expected
     line: int = 0
+    framing: Framing | None = None
 
     def answered_by(self, received: bytes) -> bool:
         """Whether ``received`` is, as a whole, what was expected."""

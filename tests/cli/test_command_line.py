@@ -336,7 +336,7 @@ def test_check_holds_a_handler_to_its_promises(here: Path, capsys: pytest.Captur
     assert "split_at_every_byte (in memory): the replies are others" in printed
     assert "excluded" in printed
     assert "not promised" in printed
-    assert "record = rehearse(Hasty, plan)" in printed
+    assert "record = rehearse(Hasty, plan, apart=True)" in printed
     assert "Seed 7." in printed
     assert "<failure" in (here / "report.xml").read_text()
     assert "split_at_every_byte" in (here / "report.html").read_text()

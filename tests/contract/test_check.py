@@ -203,9 +203,11 @@ def test_nothing_to_check_is_refused() -> None:
     with pytest.raises(UsageError, match="nothing to check"):
         plainly(Upper, [])
     with pytest.raises(UsageError, match="is no exchange"):
-        plainly(Upper, [b"hi"])  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="expect bytes or a pattern"):
-        plainly(Upper, [Exchange(b"hi\n", lambda answer: True)])
+        plainly(Upper, [b"hi"])
+    with pytest.raises(
+        UsageError, match="what is expected are bytes, a compiled pattern over bytes, or a function"
+    ):
+        plainly(Upper, [Exchange(b"hi\n", "HI\n")])  # type: ignore[arg-type]
 
 
 def test_a_breakage_of_ours_is_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:

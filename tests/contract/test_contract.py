@@ -64,7 +64,7 @@ def test_all_violations_are_reported_each_with_what_it_takes_to_see_it() -> None
     assert violation.came != violation.expected
     assert violation.seed == 5
     assert "-->" in violation.transcript
-    assert "rehearse(Hasty, plan)" in violation.reproduction
+    assert "rehearse(Hasty, plan, apart=True)" in violation.reproduction
 
 
 def test_exchanges_that_do_not_go_as_expected_are_reported_first_and_stop_the_rest() -> None:

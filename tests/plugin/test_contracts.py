@@ -66,7 +66,7 @@ def test_a_broken_one_fails_with_the_bytes_and_a_reproduction(pytester: pytest.P
             "split_at_every_byte (in memory): the replies are others than when each request comes whole*",
             "sent     b'hi\\ngood morning\\n'",
             "expected b'HI\\nGOOD MORNING\\n'",
-            "*record = rehearse(Hasty, plan)",
+            "*record = rehearse(Hasty, plan, apart=True)",
         ]
     )
 

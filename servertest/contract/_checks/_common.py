@@ -10,8 +10,13 @@ from .._conversation import Conversation
 from .._plan import Plan, Record
 from .._registry import NotApplicable
 from .._violation import Violation
+from .._wrong import Wrong
 
 __all__ = ("Found", "conforms", "repeated", "shortest", "wrongs", "wrongs_together")
+
+
+#: So many of the shortest examples at a time are looked at once more, each by itself, until one shows there, too.
+_CONFIRMED = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +28,15 @@ class Found:
     what: str
 
 
+def _size(found: Found) -> tuple[int, int]:
+    return len(found.plan.sent), len(found.plan.pieces)
+
+
 def shortest(case: Case, found: Iterable[Found], expected: bytes | None = None) -> Iterator[Violation]:
     """One violation for all that was found in a conversation: the first of the shortest examples, and how many more there are."""
     examples = list(found)
     if examples:
-        best = min(examples, key=lambda one: (len(one.plan.sent), len(one.plan.pieces)))
+        best = min(examples, key=_size)
         yield case.violation(best.what, best.plan, best.record, expected=expected, also=len(examples) - 1)
 
 
@@ -43,7 +52,8 @@ def wrongs(
     """Hold plans, and give those of which the judge has something to say."""
     plans = [plan for plan in plans if case.can_play(plan)]
     records = case.play_all(plans, conversation, limit=limit, fresh=fresh)
-    yield from _judged(plans, records, judge)
+    found = list(_judged(plans, records, judge))
+    yield from found if fresh else _alone(case, conversation, found, judge, limit)
 
 
 def wrongs_together(
@@ -54,16 +64,27 @@ def wrongs_together(
     *,
     limit: float = 2.0,
 ) -> Iterator[Found]:
-    """As `wrongs`, for a judge who does not look at replies: subjects that promise to be stateful need not begin anew for each plan, which takes long.
-
-    What shows also when they do comes alone, if anything does: the example is complete then.
-    """
+    """As `wrongs`, for a judge who does not look at replies: subjects that promise to be stateful need not begin anew for each plan, which takes long."""
     plans = [plan for plan in plans if case.can_play(plan)]
     found = list(_judged(plans, case.play_all(plans, conversation, limit=limit, together=True), judge))
-    if found and case.promises.stateful:
-        alone = list(wrongs(case, conversation, [one.plan for one in found], judge, limit=limit))
-        found = alone or found
-    yield from found
+    yield from _alone(case, conversation, found, judge, limit)
+
+
+def _alone(
+    case: Case,
+    conversation: Conversation,
+    found: list[Found],
+    judge: Callable[[Plan, Record], str],
+    limit: float,
+) -> list[Found]:
+    """The same; of the shortest only those that show also where nothing has gone before, if any do: the example is complete then."""
+    by_size = sorted(found, key=_size)
+    for place in range(0, len(by_size), _CONFIRMED):
+        plans = [one.plan for one in by_size[place : place + _CONFIRMED]]
+        alone = list(_judged(plans, case.play_all(plans, conversation, limit=limit, fresh=True), judge))
+        if alone:
+            return [*alone, *by_size[place + _CONFIRMED :]]
+    return found
 
 
 def _judged(
@@ -82,9 +103,10 @@ def conforms(case: Case, conversation: Conversation) -> Callable[[Plan, Record],
             return what
         if case.agrees(conversation, record.received):
             return ""
+        proof = case.gives(conversation)
         if conversation.answered.startswith(record.received):
-            return "replies are missing"
-        return "the replies are others than when each request comes whole"
+            return Wrong("replies are missing", proof)
+        return Wrong("the replies are others than when each request comes whole", proof)
 
     return judge
 

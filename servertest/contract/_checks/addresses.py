@@ -95,6 +95,7 @@ def _elsewhere(case: Case, family: Family) -> Iterator[Violation]:
                     replace(plan, family=family),
                     record,
                     expected=conversation.answered,
+                    proof=getattr(what, "proof", ""),
                 )
                 break
 
@@ -114,7 +115,7 @@ def unbound_datagram_peers(case: Case) -> Iterator[Violation]:
             delivery: Delivery = case.deliver(plan)
             if what := case.wrong_delivery(delivery):
                 yield case.datagram_violation(
-                    f"for a datagram without a sender's address, {what}", plan, delivery
+                    what.said("for a datagram without a sender's address, "), plan, delivery
                 )
                 break
 

@@ -10,6 +10,7 @@ from .._conversation import Conversation
 from .._plan import DatagramPlan, Delivery
 from .._registry import NotApplicable, contract_check
 from .._violation import Violation
+from .._wrong import Wrong
 from .robustness import _WORDS, _mutated, _wire_data
 
 __all__ = (
@@ -88,7 +89,7 @@ def _and_then(case: Case, datagrams: list[bytes], when: str) -> Iterator[Violati
             and not case.promises.stateful
             and as_declared(conversation.first(1), Delivery(replies=delivery.replies[1:]))
         ):
-            what = f"{when}, the next one is not answered as ever"
+            what = Wrong(f"{when}, the next one is not answered as ever")
         if what:
             found.append((plan, delivery, what))
     if found:
@@ -146,7 +147,9 @@ def oversized_datagram(case: Case) -> Iterator[Violation]:
         if what := case.wrong_delivery(got):
             found.append((cut, got, what))
         elif got.received and got.received not in (refused.received, shorter.received):
-            found.append((cut, got, "a datagram that was cut at max_packet_size is taken for a whole one"))
+            found.append(
+                (cut, got, Wrong("a datagram that was cut at max_packet_size is taken for a whole one"))
+            )
     if found:
         plan, delivery, what = found[0]
         yield case.datagram_violation(what, plan, delivery, also=len(found) - 1)
@@ -326,11 +329,17 @@ def _leaks(case: Case, once: DatagramPlan, which: str) -> Iterator[Violation]:
     for times in (_TIMES, _TIMES * 8):  # a table that is full one day has grown until then
         plan = replace(once, times=times)
         delivery = case.deliver(plan)
-        what = ""
+        what = Wrong("")
         if delivery.left:
-            what = f"something is left behind by every datagram{which}: {', '.join(delivery.left)}"
+            what = Wrong(
+                f"something is left behind by every datagram{which}: {', '.join(delivery.left)}",
+                "not record.left",
+            )
         elif delivery.growth > _GROWTH and not case.promises.stateful:
-            what = f"memory grows with every datagram{which}: {delivery.growth / len(once.datagrams):.1f} blocks each stay allocated"
+            what = Wrong(
+                f"memory grows with every datagram{which}: {delivery.growth / len(once.datagrams):.1f} blocks each stay allocated",
+                f"record.growth <= {_GROWTH}",
+            )
         if not what:
             return
     yield case.datagram_violation(what, plan, delivery)

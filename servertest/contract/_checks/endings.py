@@ -9,7 +9,9 @@ from .._case import Case
 from .._conversation import Conversation
 from .._plan import Ending, Piece, Plan, Record
 from .._registry import NotApplicable, contract_check
+from .._reproduction import as_code
 from .._violation import Violation
+from .._wrong import Wrong
 from ._common import Found, shortest, wrongs, wrongs_together
 
 __all__ = (
@@ -56,9 +58,11 @@ def _then_serves(case: Case, conversation: Conversation) -> Callable[[Plan, Reco
             return what
         for after in record.after:
             if what := case.wrong(after):
-                return f"for the next client, {what}"
+                return what.said("for the next client, ")
             if not case.agrees(conversation, after.received):
-                return "the next client gets other replies"
+                return Wrong(
+                    "the next client gets other replies", case.gives(conversation, "record.after[0].received")
+                )
         return ""
 
     return judge
@@ -135,9 +139,12 @@ def returns_when_the_client_has_gone(case: Case) -> Iterator[Violation]:
 
     def judge(plan: Plan, record: Record) -> str:
         if record.outcome == "hung":
-            return f"when the client has gone, {case.wrong(record)}"
+            return case.wrong(record).said("when the client has gone, ")
         if record.silence > deadline:
-            return f"the handler returns only {record.silence:.3g} s after the client has gone"
+            return Wrong(
+                f"the handler returns only {record.silence:.3g} s after the client has gone",
+                f"record.silence <= {deadline!r}",
+            )
         return ""
 
     for conversation in case.conversations:
@@ -179,10 +186,11 @@ def half_close_is_answered(case: Case) -> Iterator[Violation]:
             ):
                 return ""
             wanted = b"".join(conversation.replies[:count])
-            return (
+            return Wrong(
                 "the end of what the client sends keeps replies from it"
                 if wanted.startswith(record.received)
-                else "the replies are others when the client has finished sending"
+                else "the replies are others when the client has finished sending",
+                f"record.received == {as_code(wanted)}" if conversation.exact else "",
             )
 
         found = list(wrongs(case, conversation, plans, judge))
@@ -208,14 +216,18 @@ def silent_client(case: Case) -> Iterator[Violation]:
             and record.failure is not None
             and record.failure.type_name == "TimeoutError"
         ):
-            what = ""
+            what = Wrong("")
         if (
             not what
             and plan.ending == "silence"
             and record.outcome == "silent"
             and case.promises.idle_timeout
         ):
-            what = f"a client that says nothing at all may stay for ever, though it is promised to be cut off after {case.promises.idle_timeout:g} s"
+            what = Wrong(
+                "a client that says nothing at all may stay for ever, though it is promised to be cut off after "
+                f"{case.promises.idle_timeout:g} s",
+                "record.outcome != 'silent'",
+            )
         if what:
             found.append(Found(plan, record, what))
     yield from shortest(case, found)
@@ -237,7 +249,9 @@ def no_busy_loop(case: Case) -> Iterator[Violation]:
                 where = (
                     "at the end of the connection" if plan.ending == "fin" else "while the client is silent"
                 )
-                return f"the handler asks again and again, {where}, and never rests"
+                return Wrong(
+                    f"the handler asks again and again, {where}, and never rests", "not record.problems"
+                )
             return case.wrong(record) if record.outcome == "hung" else ""
 
         yield from shortest(case, wrongs_together(case, conversation, plans, judge))

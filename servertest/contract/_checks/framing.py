@@ -9,7 +9,9 @@ from .._case import Case
 from .._conversation import Conversation
 from .._plan import Piece, Plan, Record
 from .._registry import NotApplicable, NotPromised, contract_check
+from .._reproduction import as_code
 from .._violation import Violation
+from .._wrong import Wrong
 from ._common import Found, conforms, repeated, shortest, wrongs
 
 __all__ = (
@@ -71,7 +73,12 @@ def _after_a_pause(case: Case, conversation: Conversation, cuts: list[int]) -> I
             return ""
         if not conversation.exact or record.failure is not None:
             return ""  # it has hung up, with whatever last words
-        return "after a long silence inside a request, the handler goes on without what came before it"
+        return Wrong(
+            "after a long silence inside a request, the handler goes on without what came before it",
+            f"{as_code(conversation.answered)}.startswith(record.received)"
+            if not case.promises.goodbye
+            else "",
+        )
 
     yield from wrongs(case, conversation, plans, judge)
 
@@ -241,7 +248,11 @@ def _due(case: Case, conversation: Conversation, *, every: bool = False) -> Iter
                     return conforms(case, conversation)(plan, record)
                 if record.due(at).startswith(b"".join(conversation.replies[: number + 1])):
                     return ""  # more than is due
-                return "a reply is held back until the next request is complete"
+                due = b"".join(conversation.replies[: number + 1])
+                return Wrong(
+                    "a reply is held back until the next request is complete",
+                    f"record.due({at}).startswith({as_code(due)})" if conversation.exact else "",
+                )
 
             yield from wrongs(case, conversation, [plan], judge)
 
@@ -295,7 +306,10 @@ def _answered_early(case: Case, conversation: Conversation, number: int) -> Iter
         )
         wanted = conversation.exchanges[number]
         if answered and wanted.answered_by(answered) and _says_no_more(conversation, number, plan):
-            return "a request that is not complete is answered as if it were"
+            return Wrong(
+                "a request that is not complete is answered as if it were",
+                f"record.due({at}) != {as_code(received)}",
+            )
         return ""
 
     yield from wrongs(case, conversation, plans, judge)
@@ -338,4 +352,9 @@ def sizes_around_buffers(case: Case) -> Iterator[Violation]:
                 best.record,
                 expected=wanted,
                 also=len(found) - 1,
+                proof="not record.problems"
+                if best.record.problems
+                else f"record.received == {as_code(wanted)}"
+                if wanted is not None
+                else "",
             )

@@ -8,6 +8,7 @@ from .._case import Case
 from .._plan import Plan, Record
 from .._registry import contract_check
 from .._violation import Violation
+from .._wrong import Wrong
 from ._common import shortest, wrongs_together
 
 __all__ = ("listener_stays_open", "setup_and_finish", "shutdown_from_inside")
@@ -46,7 +47,7 @@ def _noted(case: Case, what: str | tuple[str, ...], who: str) -> Iterator[Violat
 
     def judge(plan: Plan, record: Record) -> str:
         notes = [note for note in record.notes if any(one in note for one in wanted)]
-        return f"{who} {' and '.join(notes)}" if notes else ""
+        return Wrong(f"{who} {' and '.join(notes)}", "not record.notes") if notes else ""
 
     for conversation in case.conversations:
         plans = [

@@ -12,6 +12,7 @@ from .._conversation import Conversation
 from .._plan import Piece, Plan, Record
 from .._registry import NotApplicable, contract_check
 from .._violation import Violation
+from .._wrong import Wrong
 from ._common import shortest, wrongs, wrongs_together
 
 __all__ = ("endless_line", "length_header", "linear_cost", "no_leak_after_failures", "no_leak_after_requests")
@@ -42,9 +43,14 @@ def no_leak_after_requests(case: Case) -> Iterator[Violation]:
 def _leaks(case: Case, conversation: Conversation, plans: Iterable[Plan], when: str) -> Iterator[Violation]:
     def judge(plan: Plan, record: Record) -> str:
         if record.left:
-            return f"something is left behind by every client{when}: {', '.join(record.left)}"
+            return Wrong(
+                f"something is left behind by every client{when}: {', '.join(record.left)}", "not record.left"
+            )
         if record.growth > _GROWTH and not case.promises.stateful:
-            return f"memory grows with every client{when}: {record.growth:.1f} blocks each stay allocated"
+            return Wrong(
+                f"memory grows with every client{when}: {record.growth:.1f} blocks each stay allocated",
+                f"record.growth <= {_GROWTH}",
+            )
         return ""
 
     times = _TIMES[case.profile]
@@ -107,7 +113,10 @@ def endless_line(case: Case) -> Iterator[Violation]:
 
         def judge(plan: Plan, record: Record) -> str:
             if record.memory > bound:
-                return f"a request without an end takes {record.memory >> 20} MiB of memory, though requests of {longest} bytes are promised"
+                return Wrong(
+                    f"a request without an end takes {record.memory >> 20} MiB of memory, though requests of {longest} bytes are promised",
+                    f"record.memory <= {bound}",
+                )
             return (
                 case.wrong(record)
                 if record.outcome in ("hung", "spinning", "died") or _no_memory(record)
@@ -156,9 +165,12 @@ def length_header(case: Case) -> Iterator[Violation]:
 
         def judge(plan: Plan, record: Record) -> str:
             if record.memory > bound:
-                return f"for a length that is only claimed, {record.memory >> 20} MiB of memory are taken"
+                return Wrong(
+                    f"for a length that is only claimed, {record.memory >> 20} MiB of memory are taken",
+                    f"record.memory <= {bound}",
+                )
             if what := case.wrong(record):
-                return f"for a length that is only claimed, {what}"
+                return what.said("for a length that is only claimed, ")
             return ""
 
         yield from shortest(case, wrongs_together(case, conversation, plans, judge))

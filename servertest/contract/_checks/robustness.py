@@ -10,6 +10,7 @@ from .._conversation import Conversation
 from .._plan import Piece, Plan, Record
 from .._registry import NotApplicable, contract_check
 from .._violation import Violation
+from .._wrong import Wrong
 from ._common import shortest, wrongs_together
 
 __all__ = ("any_course_of_events", "garbage", "invalid_text", "survives_system_exit")
@@ -67,12 +68,14 @@ def _harmless(case: Case, conversation: Conversation) -> Callable[[Plan, Record]
         if what := case.wrong(record):
             return what
         if ended := [note for note in record.notes if any(word in note for word in _ENDS_THE_SERVER)]:
-            return f"arbitrary input {' and '.join(ended)}"
+            return Wrong(f"arbitrary input {' and '.join(ended)}", "not record.notes")
         for after in record.after:
             if what := case.wrong(after):
-                return f"for the next client, {what}"
+                return what.said("for the next client, ")
             if not case.agrees(conversation, after.received):
-                return "the next client gets other replies"
+                return Wrong(
+                    "the next client gets other replies", case.gives(conversation, "record.after[0].received")
+                )
         return ""
 
     return judge
@@ -186,13 +189,15 @@ def survives_system_exit(case: Case) -> Iterator[Violation]:
 
     def judge(plan: Plan, record: Record) -> str:
         if record.outcome == "died":
-            return f"the handler ends its process: {record.stacks}"
+            return Wrong(f"the handler ends its process: {record.stacks}", "not record.problems")
         if record.failure is not None and record.failure.type_name in (
             "SystemExit",
             "KeyboardInterrupt",
             "GeneratorExit",
         ):
-            return f"the handler raises {record.failure.type_name}, which ends the server"
+            return Wrong(
+                f"the handler raises {record.failure.type_name}, which ends the server", "not record.problems"
+            )
         return ""
 
     if not case.conversations:

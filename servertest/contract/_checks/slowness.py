@@ -10,6 +10,7 @@ from .._conversation import Conversation
 from .._plan import Piece, Plan, Record
 from .._registry import contract_check
 from .._violation import Violation
+from .._wrong import Wrong
 from ._common import Found, shortest, wrongs
 from .endings import _prefixes
 
@@ -36,11 +37,17 @@ def idle_promise(case: Case) -> Iterator[Violation]:
 
         def too_late(plan: Plan, record: Record) -> str:
             if record.outcome == "silent" and record.ended_before == 0:
-                return f"a silent client may stay for ever, though it is promised to be cut off after {limit:g} s"
+                return Wrong(
+                    f"a silent client may stay for ever, though it is promised to be cut off after {limit:g} s",
+                    "record.outcome != 'silent'",
+                )
             if record.outcome in ("hung", "spinning", "died"):
                 return case.wrong(record)
             if record.silence > limit * _LATE + 0.05:
-                return f"a silent client is cut off after {record.silence:.3g} s, though {limit:g} s are promised"
+                return Wrong(
+                    f"a silent client is cut off after {record.silence:.3g} s, though {limit:g} s are promised",
+                    f"record.silence <= {limit * _LATE + 0.05!r}",
+                )
             if record.failure is not None and record.failure.type_name == "TimeoutError":
                 return ""
             return case.wrong(record)
@@ -62,7 +69,10 @@ def _cut_off_early(case: Case, conversation: Conversation, limit: float) -> Iter
     def judge(plan: Plan, record: Record) -> str:
         if case.agrees(conversation, record.received):
             return ""
-        return f"a client that was silent for {limit * _EARLY:.3g} s is cut off or forgotten, though it has {limit:g} s"
+        return Wrong(
+            f"a client that was silent for {limit * _EARLY:.3g} s is cut off or forgotten, though it has {limit:g} s",
+            case.gives(conversation),
+        )
 
     many = conversation.cut_plan(range(0, len(conversation.sent), max(1, len(conversation.sent) // 4)))
     plans.append(replace(many, pieces=tuple(replace(piece, pause=limit * _EARLY) for piece in many.pieces)))
@@ -96,7 +106,10 @@ def patience_promise(case: Case) -> Iterator[Violation]:
             return (
                 ""
                 if case.agrees(conversation, record.received)
-                else f"a client that was silent for {seconds:g} s is not served any more"
+                else Wrong(
+                    f"a client that was silent for {seconds:g} s is not served any more",
+                    case.gives(conversation),
+                )
             )
 
         yield from shortest(case, wrongs(case, conversation, plans, judge), conversation.answered)
@@ -123,7 +136,7 @@ def slow_client_blocks_nobody(case: Case) -> Iterator[Violation]:
             if record.outcome in ("hung", "died"):
                 return case.wrong(record)
             if record.held_up:
-                return "while one client is slow, another one is not served"
+                return Wrong("while one client is slow, another one is not served", "not record.held_up")
             return ""
 
         suspects = sorted(

@@ -11,6 +11,7 @@ from .._conversation import Conversation
 from .._plan import Plan, Record
 from .._registry import contract_check
 from .._violation import Violation
+from .._wrong import Wrong
 from ._common import Found, shortest, wrongs
 from .endings import _prefixes
 
@@ -74,10 +75,11 @@ def _undisturbed(case: Case, conversation: Conversation) -> Callable[[Plan, Reco
     def judge(plan: Plan, record: Record) -> str:
         if what := case.wrong(record):
             return what
-        return (
-            ""
-            if case.agrees(conversation, record.received)
-            else "a client gets other replies when another says something else in between"
+        if case.agrees(conversation, record.received):
+            return ""
+        return Wrong(
+            "a client gets other replies when another says something else in between",
+            case.gives(conversation),
         )
 
     return judge
@@ -112,11 +114,16 @@ def _both(case: Case, conversation: Conversation, other: Conversation) -> Callab
         if record.inner is None:
             return ""  # it was held up: another check's affair
         if what := case.wrong(record.inner):
-            return f"for the client in between, {what}"
+            return what.said("for the client in between, ")
         if not case.agrees(conversation, record.received):
-            return "a client gets other replies when another is served in between"
+            return Wrong(
+                "a client gets other replies when another is served in between", case.gives(conversation)
+            )
         if not case.agrees(other, record.inner.received):
-            return "a client gets other replies when it is served while another is in the midst of a request"
+            return Wrong(
+                "a client gets other replies when it is served while another is in the midst of a request",
+                case.gives(other, "record.inner.received"),
+            )
         return ""
 
     return judge
@@ -140,11 +147,14 @@ def nothing_survives_the_connection(case: Case) -> Iterator[Violation]:
         ]
 
         def judge(plan: Plan, record: Record, later: list[Conversation] = later) -> str:
-            for other, after in zip(later, record.after, strict=False):
+            for number, (other, after) in enumerate(zip(later, record.after, strict=False)):
                 if what := case.wrong(after):
-                    return f"for a later client, {what}"
+                    return what.said("for a later client, ")
                 if not case.agrees(other, after.received):
-                    return "a later client gets other replies than the first one of all"
+                    return Wrong(
+                        "a later client gets other replies than the first one of all",
+                        case.gives(other, f"record.after[{number}].received"),
+                    )
             return ""
 
         yield from shortest(case, wrongs(case, conversation, plans, judge))
@@ -187,7 +197,7 @@ def _races(case: Case, conversation: Conversation) -> Iterator[Found]:
         if record.held_up and len(conversation.exchanges) > 1:
             return ""  # it waited for a lock, and then both went on, request by request
         if what := case.wrong(record) or case.wrong(record.inner):
-            return f"when two threads run into each other {_place(counted, plan)}, {what}"
+            return what.said(f"when two threads run into each other {_place(counted, plan)}, ")
         return f"when two threads run into each other {_place(counted, plan)}, the replies are others than one after the other"
 
     yield from wrongs(case, conversation, interrupted, judge, fresh=True)
@@ -238,7 +248,7 @@ def _distinct(
             return ""
         for one in (record, record.inner):
             if what := case.wrong(one):
-                return f"when two threads run into each other, {what}"
+                return what.said("when two threads run into each other, ")
             if not case.agrees(conversation, one.received):
                 return "when two threads run into each other, the replies are not as expected"
         return ""

@@ -9,7 +9,9 @@ from .._case import Case
 from .._conversation import Conversation
 from .._plan import Plan, Record
 from .._registry import NotApplicable, contract_check
+from .._reproduction import as_code
 from .._violation import Violation
+from .._wrong import Wrong
 from ._common import Found, conforms, repeated, shortest, wrongs
 from .framing import _due
 
@@ -40,7 +42,10 @@ def _late(case: Case, conversation: Conversation) -> Iterator[Found]:
                 and conversation.exact
                 and not case.promises.any_order
             ):
-                return "a reply is not there when the handler waits for the next request"
+                return Wrong(
+                    "a reply is not there when the handler waits for the next request",
+                    f"record.due({boundary}).startswith({as_code(due)})",
+                )
         return ""
 
     yield from wrongs(case, conversation, [conversation.plan()], judge)
@@ -89,7 +94,10 @@ def _torn(case: Case, conversation: Conversation) -> Iterator[Found]:
         )
         torn = [line for line in record.received.splitlines(keepends=True) if line not in whole]
         if torn and conversation.exact:
-            return f"a message is torn apart by another: {torn[0][:60]!r}"
+            return Wrong(
+                f"a message is torn apart by another: {torn[0][:60]!r}",
+                _whole_lines(sorted(lines), record.inner is not None),
+            )
         return ""
 
     plans = []
@@ -104,3 +112,9 @@ def _torn(case: Case, conversation: Conversation) -> Iterator[Found]:
         plans += [replace(conversation.plan(), inner=inner, at_send=at) for at in case.sample(range(1, size))]
     if case.promises.any_order or case.promises.broadcast:
         yield from wrongs(case, conversation, plans, judge)
+
+
+def _whole_lines(lines: list[bytes], also_inner: bool) -> str:
+    """A proof: that nothing came but these lines, and those of the client in between."""
+    others = " | {*record.inner.received.splitlines(keepends=True)}" if also_inner else ""
+    return f"{{*record.received.splitlines(keepends=True)}} <= {{{', '.join(map(as_code, lines))}}}{others}"
