@@ -139,6 +139,47 @@ def measure_slowhttptest(clients: int, seconds: float) -> Cost:
     return Cost(connected, per_connection(first, last, clients), (last.memory - base.memory) / clients)
 
 
+def measure_asyncio(clients: int, seconds: float) -> Cost:
+    """The same drip with asyncio's protocols and timers, in a process of its own as ours."""
+    with sink() as address:
+        with _dripping(address, 1, 0.5) as (child, said):
+            next(said)
+            base = Mark.of(child.pid)
+        with _dripping(address, clients, seconds + 1) as (child, said):
+            connected = next(said)["connected"]
+            first = Mark.of(child.pid)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(seconds)
+            last = Mark.of(child.pid)
+            end = next(said)
+    return Cost(
+        connected,
+        per_connection(first, last, clients),
+        (last.memory - base.memory) / clients,
+        end["late"],
+        tuple(end["sent"]),
+    )
+
+
+@contextlib.contextmanager
+def _dripping(
+    address: tuple[str, int], clients: int, seconds: float
+) -> Iterator[tuple[subprocess.Popen[bytes], Iterator[dict[str, Any]]]]:
+    words = [*map(str, address), str(clients), str(seconds)]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tests.bench.asyncio_drip", *words],
+        stdout=subprocess.PIPE,
+        cwd=package_root(),
+    )
+    assert child.stdout is not None
+    try:
+        yield child, map(json.loads, child.stdout)
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+
+
 def _wait(child: subprocess.Popen[bytes], done: Any) -> None:
     """Until it is so, looking often: the process itself tells nothing."""
     until = time.monotonic() + 30
@@ -169,12 +210,15 @@ def main() -> int:
     parser.add_argument("--engines", action="store_true", help="let execnet and Locust carry them too")
     options = parser.parse_args()
     have_other = shutil.which("slowhttptest") is not None
-    ours, others = [], []
+    ours, others, plain = [], [], []
     for _ in range(options.rounds):
         ours.append(measure_ours(options.clients, options.seconds))
+        plain.append(measure_asyncio(options.clients, options.seconds))
         if have_other:
             others.append(measure_slowhttptest(options.clients, options.seconds))
-    _print(f"{options.clients:,} clients, a little each second", ours, others)
+    title = f"{options.clients:,} clients, a little each second"
+    _print(title, ours, others)
+    _print(f"{title}, with asyncio's protocols", plain, others)
     if not have_other:
         print("slowhttptest is not installed (Debian: slowhttptest): no ratios")
     big = [measure_ours(2 * options.clients, options.seconds)]

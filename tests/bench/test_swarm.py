@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from tests.bench.swarm import measure_ours, measure_slowhttptest
+from tests.bench.swarm import measure_asyncio, measure_ours, measure_slowhttptest
 
 
 def test_the_local_engine_is_measured() -> None:
@@ -16,6 +16,14 @@ def test_the_local_engine_is_measured() -> None:
     assert cost.cpu > 0
     # This one does not depend on how busy the machine is.
     assert cost.memory < 3 * 1024
+    assert cost.sent is not None
+    assert cost.sent[0] >= 1
+
+
+def test_asyncio_is_measured() -> None:
+    cost = measure_asyncio(100, 1.5)
+
+    assert cost.cpu > 0
     assert cost.sent is not None
     assert cost.sent[0] >= 1
 

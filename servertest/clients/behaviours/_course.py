@@ -225,7 +225,8 @@ class Course:
 
     def conclude(self, now: float) -> None:
         """Read what has come, and say when there is more to do."""
-        self._vanish()
+        if self.role.script.vanishes:
+            self._vanish()
         if self._readable and not self.is_over():
             try:
                 self._read(now)
@@ -336,11 +337,12 @@ class Course:
             self.flush(now)
             if self.is_over():
                 return
-            self._vanish()
+            if self.role.script.vanishes:
+                self._vanish()
 
     def _vanish(self) -> None:
         """Whoever vanishes does so with what it has sent last: it reads no reply to that."""
-        if self.role.script.vanishes and not self._eof and self._is_silent:
+        if not self._eof and self._is_silent:
             self._eof = True
             fall_silent(self.sock)
 
