@@ -45,11 +45,13 @@ def suggests_keywords(function: Callable[_P, _T]) -> Callable[_P, _T]:
     code = cast("Any", function).__code__
     by_name = code.co_varnames[code.co_posonlyargcount : code.co_argcount + code.co_kwonlyargcount]
     known = tuple(name for name in by_name if name not in ("self", "cls"))
+    # A class is called by its name.
+    called = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
 
     @functools.wraps(function)
     def checked(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         if kwargs.keys() - known:
-            refuse_unknown_keywords(function.__name__, kwargs, known)
+            refuse_unknown_keywords(called, kwargs, known)
         return function(*args, **kwargs)
 
     return checked

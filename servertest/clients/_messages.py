@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._support import UsageError
 from ._wants import Want
 
 if TYPE_CHECKING:
@@ -58,14 +57,7 @@ def framed(message: Data, framing: Framing) -> bytes:
 
 
 def _of_streams(framing: Framing) -> Framing:
-    from ..transcript import Datagrams, Framing
+    from ..transcript import check_framing
 
-    if not isinstance(framing, Framing):
-        raise UsageError(
-            f"framing: a Framing of servertest.transcript says where messages end, such as Delimited(b'\\n'), not {framing!r}"
-        )
-    if isinstance(framing, Datagrams):
-        raise UsageError(
-            "framing: the packets of a stream are cut by chance; say where its messages really end"
-        )
+    check_framing(framing, "stream")
     return framing

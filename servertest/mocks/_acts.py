@@ -11,6 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from .._support import Transport, UsageError
+from ..transcript import check_framing
 from ._matching import shown
 from ._values import Frame, Raw, Request, Sayable, Template
 
@@ -313,6 +314,8 @@ def check_sayable(data: object, framing: Framing | None, transport: Transport, v
     Raises:
         UsageError: It says why.
     """
+    if isinstance(data, Frame) and data.framing is not None:
+        check_framing(data.framing, transport)
     constant = data.message if isinstance(data, Frame) else data
     if isinstance(constant, (bytes, Raw)):
         said(data, Moment(Request(b""), framing, transport, random.Random(0)), verb)  # type: ignore[arg-type]  # noqa: S311

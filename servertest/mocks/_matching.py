@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, cast
 
-from .._support import UsageError, byte_diff, first_difference, preview
-from ..transcript import BadFrame, Framing
+from .._support import Transport, UsageError, byte_diff, first_difference, preview
+from ..transcript import BadFrame, Expected, Framing, check_framing
 from ._partial import could_become, fits_up_to
 from ._values import Expectable, Frame, Raw
 
@@ -212,12 +212,13 @@ class Anything(Matcher):
         return "anything else"
 
 
-def matcher_for(expected: Expectable, framing: Framing | None) -> Matcher:
+def matcher_for(expected: Expectable, framing: Framing | None, transport: Transport = "stream") -> Matcher:
     """The matcher for what a caller expects.
 
     Args:
         expected: Bytes, a pattern, a function, a `Frame` or `Raw` bytes.
         framing: That of the server's messages; None if they have none.
+        transport: Where it is to come.
 
     Raises:
         UsageError: It cannot be expected; the message says what to do.
@@ -225,11 +226,12 @@ def matcher_for(expected: Expectable, framing: Framing | None) -> Matcher:
     if isinstance(expected, Raw):
         return Literally(_some(expected.data))
     if isinstance(expected, Frame):
-        own = expected.framing or framing
+        own = expected.framing if expected.framing is not None else framing
         if own is None:
             raise UsageError(
                 "Frame: say its framing, or give the mock server one: framing=Delimited() for example"
             )
+        check_framing(own, transport)
         return _framed(cast("Any", expected.message), own)
     if framing is not None:
         return _framed(expected, framing)
@@ -254,6 +256,18 @@ def _framed(expected: Any, framing: Framing) -> Matcher:
     if not callable(expected):
         raise UsageError(_NO_EXPECTATION.format(expected))
     return Framed(expected, framing)
+
+
+def check_expected(verb: str, expected: Expected) -> None:
+    """Refuse what no whole request could be compared with.
+
+    Raises:
+        UsageError: It says with what it can be.
+    """
+    if isinstance(expected, re.Pattern):
+        _of_bytes(expected)
+    elif not isinstance(expected, bytes) and not callable(expected):
+        raise UsageError(f"{verb}: bytes, a pattern over bytes or a function is looked for, not {expected!r}")
 
 
 _NO_EXPECTATION = (

@@ -516,7 +516,7 @@ class Performance:
                     return None
                 self._position += 1
                 return block.own
-            following = blocks[self._position + 1] if self._position + 1 < len(blocks) else None
+            following = next((later for later in blocks[self._position + 1 :] if later.steps), None)
             exhausted = all(self.count(step) >= step.most for step in block.steps)
             server_goes_on = following is not None and following.own is not None and self._is_satisfied(block)
             if not exhausted and not server_goes_on:

@@ -9,7 +9,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Self
 
 from .._support import UsageError
-from ..transcript import Datagrams
+from ..transcript import Datagrams, check_framing
 from ._acts import Act
 from ._matching import Anything, TheEnd, matcher_for
 from ._step import Answers, Setting, Step, calling_place, check_act
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .._support import Transport
     from ..transcript import Framing
     from ._acts import Pieces
+    from ._matching import Matcher
     from ._values import Expectable, Sayable
 
 __all__ = ("Script",)
@@ -57,11 +58,9 @@ class Script(Answers):
     ) -> None:
         if transport == "datagram" and framing is None:
             framing = Datagrams()
-        if transport == "stream" and isinstance(framing, Datagrams):
-            raise UsageError(
-                "framing: the packets of a stream are cut by chance; say where its messages really end"
-            )
-        self.setting = Setting(transport, framing, lock or RLock(), changed)
+        if framing is not None:
+            check_framing(framing, transport)
+        self.setting = Setting(transport, framing, lock or RLock(), changed, self._stand_aside)
         self.title = title
         self.blocks: list[Block] = []
         self.asides: list[Step] = []
@@ -122,8 +121,8 @@ class Script(Answers):
         Raises:
             UsageError: It is none of these, or can never come.
         """
-        framing = self.setting.framing
-        return self._add(matcher_for(expected, framing), "expect")
+        matcher = matcher_for(expected, self.setting.framing, self.setting.transport)
+        return self._add(matcher, "expect")
 
     def expect_eof(self) -> Step:
         """The client has to finish sending next, by closing the connection or half of it."""
@@ -177,14 +176,13 @@ class Script(Answers):
 
     # -- inside
 
-    def _add(self, matcher: object, verb: str) -> Step:
+    def _add(self, matcher: Matcher | None, verb: str) -> Step:
         place = calling_place()
         with self.setting.lock:
             if matcher is None:
                 self._refuse_vague(verb)
             self._count += 1
-            step = _ScriptStep(self._count, matcher, self.setting, verb, place)  # type: ignore[arg-type]
-            step.script = self
+            step = Step(self._count, matcher, self.setting, verb, place)
             if self._open is not None:
                 self._open.steps.append(step)
                 return step
@@ -199,7 +197,7 @@ class Script(Answers):
             raise UsageError(
                 f"{verb}: in a block of any order, say it in answer to something: expect(...).{verb}(...)"
             )
-        before = self.blocks[-1] if self.blocks else None
+        before = next((block for block in reversed(self.blocks) if block.steps), None)
         if before is not None and before.own is None and all(step.least == 0 for step in before.steps):
             raise UsageError(
                 f"{verb}: nobody knows when to do this, for step {before.steps[-1].number} before it may come or not: say it in answer "
@@ -210,7 +208,7 @@ class Script(Answers):
         if self.setting.transport == "datagram":
             raise UsageError(f"{verb}: datagrams have no connection that could end")
 
-    def stand_aside(self, step: Step) -> None:
+    def _stand_aside(self, step: Step) -> None:
         """Take a step out of the order."""
         with self.setting.lock:
             for block in [self._open, *self.blocks]:
@@ -218,17 +216,3 @@ class Script(Answers):
                     block.steps.remove(step)
                     self.asides.append(step)
             # Emptied blocks stay: conversations have their place among them.
-
-
-@dataclass(eq=False, repr=False)
-class _ScriptStep(Step):
-    """A step that can leave the order of its script."""
-
-    script: Script | None = None
-
-    def forever(self) -> Self:
-        """See `Step.forever`."""
-        super().forever()
-        if self.script is not None:
-            self.script.stand_aside(self)
-        return self

@@ -25,7 +25,8 @@ from ..wire import observed_number
 from ._bridge import Ferry, bridge
 from ._datagram_actor import DatagramActor
 from ._errors import MockFailed
-from ._matching import shown
+from ._matching import check_expected, shown
+from ._numbers import Numbers
 from ._performance import Performance, Scenarios
 from ._report import complaint, headline, nearest, status
 from ._script import Script
@@ -99,7 +100,7 @@ class MockServer(Script):
         self._seed = seed
         self._patient = patient
         self._progress = threading.Condition(self.setting.lock)
-        self._scripts: list[tuple[Callable[[int], bool], Script]] = []
+        self._scripts: list[tuple[Numbers, Script]] = []
         self._performances: list[Performance] = []
         self._requests: list[Request] = []
         self._actors: list[StreamActor] = []
@@ -183,25 +184,33 @@ class MockServer(Script):
         """The script for these connections, which do not play the common one.
 
         Args:
-            connection: Counted from 1 as they are accepted (of datagrams: peers): a number, several, or a range.
+            connection: Counted from 1 as they are accepted (of datagrams: peers): a number, several, or a range. For the same
+                ones it is the same script.
 
         Raises:
-            UsageError: It is none of these, or one of them has a script of its own already.
+            UsageError: It is none of these, or one of them has a script together with others already.
         """
-        chosen, title = _numbers(connection)
+        numbers = Numbers.of(connection)
         with self.setting.lock:
+            for others, script in self._scripts:
+                if others.chosen == numbers.chosen:
+                    return script
+                if numbers.meets(others):
+                    raise UsageError(
+                        f"on: {numbers} cannot have a script of their own beside {others}, which have one"
+                    )
             script = Script(
                 self.setting.transport,
                 self.setting.framing,
                 lock=self.setting.lock,
                 changed=self._wake,
-                title=title,
+                title=str(numbers),
             )
-            self._scripts.append((chosen, script))
+            self._scripts.append((numbers, script))
         return script
 
     def _script_for(self, number: int) -> Script:
-        return next((script for chosen, script in self._scripts if chosen(number)), self)
+        return next((script for numbers, script in self._scripts if number in numbers.chosen), self)
 
     # -- what came
 
@@ -264,8 +273,10 @@ class MockServer(Script):
 
         Raises:
             Mismatch: They have not; the message shows what came nearest.
+            UsageError: No request can be what is expected.
         """
         __tracebackhide__ = True
+        check_expected("assert_received", expected)
         least = 1 if times is None else times
         deadline = Deadline(timeout, "a request")
         with self._progress:
@@ -312,7 +323,7 @@ class MockServer(Script):
 
         Raises:
             DeadlineExceeded: It has not happened in time; the message says what has.
-            UsageError: Nothing was asked for.
+            UsageError: Nothing was asked for, or something that no request can be.
         """
         wanted = [
             "" if expected is None else f"{shown(expected)}" + (f" {times} times" if times != 1 else ""),
@@ -324,6 +335,8 @@ class MockServer(Script):
             raise UsageError(
                 "wait_for() was not told what to wait for: give a request, or requests=, connections=, finished="
             )
+        if expected is not None:
+            check_expected("wait_for", expected)
         deadline = Deadline(timeout, f"{', and '.join(filter(None, wanted))} at {self}")
         with self._progress:
             while not (
@@ -491,22 +504,11 @@ class _Named:
 def _kind(kind: str | Kind) -> Kind:
     chosen = Kind.parse(_SHORT.get(kind, kind) if isinstance(kind, str) else kind)
     if chosen.host != "thread" or chosen.forks or chosen.concurrency == "selector":
+        threaded = dataclasses.replace(chosen, host="thread", concurrency="threading")
         raise UsageError(
-            f"a mock server cannot be a {chosen}: it follows its script in threads of the test's process; take 'tcp'"
+            f"a mock server cannot be a {chosen}: it follows its script in threads of the test's process, where the test can see and change "
+            f"it; take {threaded}, which no client can tell from it"
         )
     if chosen.transport == "datagram":
         return dataclasses.replace(chosen, concurrency="sync")
     return chosen
-
-
-def _numbers(connection: int | range | Iterable[int]) -> tuple[Callable[[int], bool], str]:
-    numbers: Any = connection
-    if isinstance(numbers, int) and not isinstance(numbers, bool) and numbers > 0:
-        return lambda number: number == numbers, f"connection {numbers}"
-    if isinstance(numbers, range) and numbers.start > 0:
-        return numbers.__contains__, f"connections {numbers.start} to {numbers.stop - numbers.step}"
-    if isinstance(numbers, Iterable) and not isinstance(numbers, (str, bytes, range)):
-        chosen = frozenset(numbers)
-        if chosen and all(isinstance(number, int) and number > 0 for number in chosen):
-            return chosen.__contains__, f"connections {', '.join(map(str, sorted(chosen)))}"
-    raise UsageError(f"on: connections are counted from 1: a number, several, or a range, not {connection!r}")

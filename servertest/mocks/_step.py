@@ -104,12 +104,14 @@ class Setting:
         framing: That of messages; None if they have none.
         lock: Held while a step is changed or looked at.
         changed: Called after each change.
+        stand_aside: Takes a step out of the order.
     """
 
     transport: Transport
     framing: Framing | None
     lock: RLock
     changed: Callable[[], object]
+    stand_aside: Callable[[Step], object]
 
 
 @dataclass(eq=False)
@@ -228,7 +230,9 @@ class Step(Answers):
     def forever(self) -> Self:
         """It may come at any point of the conversation, as often as it likes, and does not move the script on."""
         self._refuse_own("forever")
-        return self._change(least=0, most=ANY, aside=True)
+        self._change(least=0, most=ANY, aside=True)
+        self.setting.stand_aside(self)
+        return self
 
     # -- in which state
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from .._support import Mismatch, UsageError, count_bytes, preview
+from .._support import Mismatch, Transport, UsageError, count_bytes, preview
 
 __all__ = (
     "BadFrame",
@@ -24,6 +24,7 @@ __all__ = (
     "Framing",
     "LengthPrefixed",
     "WholeStream",
+    "check_framing",
 )
 
 #: Nobody means a message of this size: a length that says so was not one.
@@ -284,6 +285,22 @@ class Cutter:
         while self.rest and (cut := self._framing.cut(self.rest, ended=self._ended)) is not None:
             del self.rest[: cut.size]
             yield cut.message
+
+
+def check_framing(framing: object, transport: Transport) -> None:
+    """Refuse what does not say where messages end on this transport.
+
+    Raises:
+        UsageError: It says what to do.
+    """
+    if not isinstance(framing, Framing):
+        raise UsageError(
+            f"framing: a Framing of servertest.transcript says where messages end, such as Delimited(b'\\n'), not {framing!r}"
+        )
+    if transport == "stream" and isinstance(framing, Datagrams):
+        raise UsageError(
+            "framing: the packets of a stream are cut by chance; say where its messages really end"
+        )
 
 
 def _check_size(what: str, value: object, least: int) -> None:

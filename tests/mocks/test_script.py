@@ -103,6 +103,24 @@ def test_how_often(
     assert (stage.owed, stage.unexpected) == (owed, unexpected)
 
 
+def test_what_the_server_does_on_its_own_beside_steps_for_ever() -> None:
+    script = Script()
+    script.expect(b"PING").reply(b"PONG").forever()
+    script.banner(b"hello ")
+    script.expect(b"A").at_least(1)
+    script.expect(b"TIME").forever()
+    script.push(b"news ")
+    stage = Stage(script).say(b"PING", b"A")
+    assert stage.said == b"hello PONGnews "
+    assert not stage.owed
+
+    script = Script()
+    script.expect(b"A").optional()
+    script.expect(b"PING").forever()
+    with pytest.raises(UsageError, match="push: nobody knows when to do this, for step 1 "):
+        script.push(b"news")
+
+
 @given(order=st.permutations([b"A", b"B", b"C"]))
 def test_in_any_order(order: list[bytes]) -> None:
     script = Script()

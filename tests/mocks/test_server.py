@@ -15,8 +15,8 @@ import pytest
 from servertest._support import DeadlineExceeded, Mismatch, PeerReset, UnknownKeyword, UsageError, have_ipv6
 from servertest.faults import Latency, ResetPeer
 from servertest.launch import HandlerError
-from servertest.mocks import MockFailed, MockServer, Template
-from servertest.transcript import Delimited
+from servertest.mocks import Frame, MockFailed, MockServer, Template
+from servertest.transcript import Datagrams, Delimited
 
 STREAMS = [
     "tcp",
@@ -426,14 +426,45 @@ def test_functions_of_the_script_may_wait_for_others(make: Callable[..., MockSer
     mock.stop()
 
 
-@pytest.mark.parametrize("kind", ["ForkingTCPServer", "SelectorTCPServer", "TCPServer+process"])
-def test_kinds_that_cannot_follow_a_script(kind: str) -> None:
-    with pytest.raises(UsageError, match="threads of the test's process"):
+@pytest.mark.parametrize(
+    ("kind", "instead"),
+    [
+        ("ForkingTCPServer", "ThreadingTCPServer"),
+        ("SelectorTCPServer", "ThreadingTCPServer"),
+        ("TCPServer+process", "ThreadingTCPServer"),
+        ("PreForkUnixStreamServer+tls", r"ThreadingUnixStreamServer\+tls"),
+        ("ForkingUDPServer", "ThreadingUDPServer"),
+    ],
+)
+def test_kinds_that_cannot_follow_a_script(kind: str, instead: str) -> None:
+    with pytest.raises(
+        UsageError,
+        match=f"threads of the test's process, .*; take {instead}, which no client can tell from it",
+    ):
         MockServer(kind)
 
 
+@pytest.mark.parametrize(
+    ("use", "says"),
+    [
+        (lambda mock: mock.assert_received("x"), "bytes, a pattern over bytes or a function"),
+        (lambda mock: mock.wait_for("x"), "bytes, a pattern over bytes or a function"),
+        (lambda mock: mock.assert_received(re.compile("x")), "a pattern is over bytes"),
+        (lambda mock: MockServer(framing=b"\n"), "such as Delimited"),
+        (lambda mock: mock.expect(Frame(b"x", b"\n")), "such as Delimited"),
+        (lambda mock: mock.expect(Frame(b"x", Datagrams())), "cut by chance"),
+        (lambda mock: mock.banner(Frame(b"x", b"\n")), "such as Delimited"),
+    ],
+)
+def test_what_nobody_can_look_for(use: Callable[[MockServer], object], says: str) -> None:
+    with MockServer() as mock:
+        with pytest.raises(UsageError, match=says):
+            use(mock)
+        mock.forgive()
+
+
 def test_other_nonsense() -> None:
-    with pytest.raises(UnknownKeyword, match="framing="):
+    with pytest.raises(UnknownKeyword, match=r"^MockServer\(\) knows no frming=; did you mean framing="):
         MockServer(frming=Delimited())  # type: ignore[call-arg]
     with pytest.raises(UsageError, match="cannot be done here"):
         MockServer(faults="fail_fork")
