@@ -28,6 +28,9 @@ STREAMS = [
 ]
 DATAGRAMS = ["udp", "unix-datagram"]
 
+#: What is no framing.
+NONE: Any = b"\n"
+
 
 @pytest.fixture
 def make() -> Iterator[Callable[..., MockServer]]:
@@ -450,10 +453,10 @@ def test_kinds_that_cannot_follow_a_script(kind: str, instead: str) -> None:
         (lambda mock: mock.assert_received("x"), "bytes, a pattern over bytes or a function"),
         (lambda mock: mock.wait_for("x"), "bytes, a pattern over bytes or a function"),
         (lambda mock: mock.assert_received(re.compile("x")), "a pattern is over bytes"),
-        (lambda mock: MockServer(framing=b"\n"), "such as Delimited"),
-        (lambda mock: mock.expect(Frame(b"x", b"\n")), "such as Delimited"),
+        (lambda mock: MockServer(framing=NONE), "such as Delimited"),
+        (lambda mock: mock.expect(Frame(b"x", NONE)), "such as Delimited"),
         (lambda mock: mock.expect(Frame(b"x", Datagrams())), "cut by chance"),
-        (lambda mock: mock.banner(Frame(b"x", b"\n")), "such as Delimited"),
+        (lambda mock: mock.banner(Frame(b"x", NONE)), "such as Delimited"),
     ],
 )
 def test_what_nobody_can_look_for(use: Callable[[MockServer], object], says: str) -> None:
