@@ -47,7 +47,7 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Abort:
-    """Cut the whole connection off: both sides get RST (on Unix sockets, ECONNRESET), whatever was on its way is lost.
+    """Cut the whole connection off: both sides get RST, whatever was on its way is lost. Of Unix sockets see `ResetPeer`.
 
     Attributes:
         after: Seconds from now.

@@ -20,7 +20,8 @@ __all__ = ("ResetPeer",)
 @dataclass(frozen=True)
 class ResetPeer(Fault):
     """Both sides get RST (RFC 9293, 3.5.2): at once, after some time, or in the middle of what is sent; also on connections that
-    exist already. On Unix sockets they get ECONNRESET. As Toxiproxy's ``reset_peer``.
+    exist already. As Toxiproxy's ``reset_peer``. Unix sockets know no RST: a program whose own socket is behind the fault gets ECONNRESET
+    all the same; a real peer gets it if something that it has sent was not read yet, and else the end, and EPIPE when it sends.
 
     Attributes:
         after: Seconds from the moment at which the fault meets the connection, or from the last byte that may pass.
