@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from .._support._processes import have_processes
 from ..faults import derived_seed
 from ._active import active, participant
 from ._handles import EventFd, PipeReader, PipeWriter, failure, is_virtual
@@ -200,6 +201,7 @@ def _replacements() -> list[tuple[Any, Any]]:
     pairs: list[tuple[Any, Any]] = [*_clocks(), *_threads(), *_files(), *_refusals()]
     pairs += [
         (select.select, _either(select.select, select_simulated)),
+        (have_processes, _either(have_processes, lambda kernel: False)),
         (_socket.dup, _on_virtual(_socket.dup, lambda kernel, fd: _dup(kernel, fd))),
         (_socket.close, _on_virtual(_socket.close, lambda kernel, fd: kernel.network.descriptors.close(fd))),
         (_socket.getaddrinfo, _either(_socket.getaddrinfo, _getaddrinfo)),

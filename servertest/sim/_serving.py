@@ -13,6 +13,9 @@ from ..clients import connect
 from ._call_sites import SimCallFaults
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..launch import Kind
     from ._simulation import Simulation
 
 __all__ = ("SimServer",)
@@ -30,6 +33,7 @@ class SimServer:
     def __init__(self, net: Simulation, server: Any, name: str, client_context: Any = None) -> None:
         self.server = server
         self.errors: list[BaseException] = []
+        self._raised_for: dict[int, Any] = {}
         self._net = net
         self.client_context = client_context
         self._host = net.kernel.current.host
@@ -59,6 +63,27 @@ class SimServer:
         return address
 
     @property
+    def kind(self) -> Kind:
+        """What sort of server it is, as far as clients see it."""
+        from ..launch import Kind
+
+        family = {_socket.AF_INET6: "inet6", getattr(_socket, "AF_UNIX", -1): "unix"}
+        return Kind(
+            self.transport,
+            family.get(self.server.address_family, "inet"),  # type: ignore[arg-type]
+            tls=self.client_context is not None,
+        )
+
+    def expect_rude(self, addresses: Iterable[Any]) -> None:
+        """Clients at these addresses are slow or rude on purpose: what handlers raise since their connection is gone is no error."""
+        rude = set(addresses)
+        self.errors[:] = [
+            error
+            for error in self.errors
+            if not isinstance(error, OSError) or self._raised_for.get(id(error)) not in rude
+        ]
+
+    @property
     def transport(self) -> Any:
         """What it serves: "stream" or "datagram"."""
         return "datagram" if self.server.socket_type == _socket.SOCK_DGRAM else "stream"
@@ -76,6 +101,7 @@ class SimServer:
             error = sys.exc_info()[1]
             if error is not None:
                 self.errors.append(error)
+                self._raised_for[id(error)] = client_address
                 self._net.network.recorder.log(f"fails: {type(error).__name__}: {error}")
 
         if shown is not None and type(server).handle_error.__qualname__ == "BaseServer.handle_error":

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .._support import UsageError, format_address, reachable
+from .._support._processes import have_processes
 from ._crowd import Crowd
 from ._job import Job
 from ._limits import SPARE, raise_descriptor_limit
@@ -28,8 +29,8 @@ __all__ = ("EngineName", "swarm")
 #: A failing test shows its own line, not ours.
 __tracebackhide__ = True
 
-EngineName: TypeAlias = Literal["local", "execnet", "locust"]
-"""What plays the clients: a child process; gateways of execnet; Locust."""
+EngineName: TypeAlias = Literal["local", "thread", "execnet", "locust"]
+"""What plays the clients: a child process, or in a simulation a thread; a thread of this process; gateways of execnet; Locust."""
 
 
 def swarm(
@@ -170,10 +171,14 @@ def _bar(made: Profile, file: TextIO) -> Callable[[], Bar]:
 
 
 def _runner(engine: str, options: Mapping[str, Any]) -> Callable[[Job], Runner]:
-    if engine == "local":
+    if engine in ("local", "thread"):
         if options:
-            raise UsageError(f"the engine 'local' has no options, such as {next(iter(options))!r}")
-        return LocalRunner
+            raise UsageError(f"the engine {engine!r} has no options, such as {next(iter(options))!r}")
+        if engine == "local" and have_processes():
+            return LocalRunner
+        from ._thread import ThreadRunner
+
+        return ThreadRunner
     if engine == "execnet":
         from ._execnet import ExecnetRunner
 
@@ -182,4 +187,4 @@ def _runner(engine: str, options: Mapping[str, Any]) -> Callable[[Job], Runner]:
         from ._locust import LocustRunner
 
         return lambda job: LocustRunner(job, **options)
-    raise UsageError(f"an engine is 'local', 'execnet' or 'locust', not {engine!r}")
+    raise UsageError(f"an engine is 'local', 'thread', 'execnet' or 'locust', not {engine!r}")
