@@ -261,16 +261,9 @@ def _print_alike(violation: Any, alike: tuple[Any, ...]) -> None:
 
 
 def _check_rows(report: Any) -> Iterator[tuple[str, str, str, str, str]]:
-    groups: dict[tuple[str, str, str], list[Any]] = {}
-    for result in report.results:
-        note = "; ".join(dict.fromkeys(violation.explanation for violation in result.violations)) or (
-            "" if result.verdict == "broke" else result.reason
-        )
-        groups.setdefault((result.check, result.verdict, note), []).append(result)
-    for (check, verdict, note), results in groups.items():
-        kinds = [result.kind for result in results]
-        where = kinds[0] if len(kinds) == 1 else f"{len(kinds)} kinds"
-        yield check, verdict, where, f"{sum(result.seconds for result in results) * 1000:.0f}", note
+    for row in report.rows():
+        where = row.kinds[0] if len(row.kinds) == 1 else f"{len(row.kinds)} kinds"
+        yield row.check, row.verdict, where, f"{row.seconds * 1000:.0f}", row.note
 
 
 def _print_quoted(text: str) -> None:

@@ -40,6 +40,7 @@ __all__ = (
     "Record",
     "Report",
     "Result",
+    "Row",
     "Stage",
     "Technique",
     "Verdict",

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from ._violation import Violation
 
-__all__ = ("CheckVerdict", "Finding", "Outcome", "Report", "Result", "Verdict")
+__all__ = ("CheckVerdict", "Finding", "Outcome", "Report", "Result", "Row", "Verdict")
 
 Verdict: TypeAlias = Literal["ok", "found", "skipped", "broken"]
 """ok: as promised. found: the subject does something else. skipped: not tried, with the reason. broken: servertest itself failed."""
@@ -100,6 +100,25 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class Row:
+    """What came of one check, on all the kinds where it was the same.
+
+    Attributes:
+        check: The check.
+        verdict: How it ended.
+        kinds: On which kinds.
+        seconds: How long it took, all together.
+        note: What was found, or why it was not done.
+    """
+
+    check: str
+    verdict: CheckVerdict
+    kinds: tuple[str, ...]
+    seconds: float
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What came of holding the exchanges, kind by kind, and of the checks.
 
@@ -182,6 +201,18 @@ class Report:
         for alike in groups.values():
             yield min(alike, key=lambda one: (not one.reproduction, len(one.sent))), tuple(alike)
 
+    def rows(self) -> Iterator[Row]:
+        """The results as a table shows them: a check that ended the same way on several kinds has one row for all of them."""
+        groups: dict[tuple[str, CheckVerdict, str], list[Result]] = {}
+        for result in self.results:
+            note = "; ".join(dict.fromkeys(violation.explanation for violation in result.violations)) or (
+                "" if result.verdict == "broke" else result.reason
+            )
+            groups.setdefault((result.check, result.verdict, note), []).append(result)
+        for (check, verdict, note), results in groups.items():
+            seconds = sum(result.seconds for result in results)
+            yield Row(check, verdict, tuple(result.kind for result in results), seconds, note)
+
     def to_junit(self) -> str:
         """The report as JUnit's XML."""
         from ._forms import to_junit
@@ -190,7 +221,7 @@ class Report:
 
     def to_html(self) -> str:
         """The report as a page."""
-        from ._forms import to_html
+        from ._page import to_html
 
         return to_html(self)
 

@@ -158,8 +158,34 @@ def test_the_forms_of_a_report() -> None:
     page = report.to_html()
     assert "split_at_every_byte (in memory)" in page
     assert "<script" not in page
+    assert page.count("split_at_every_byte (in memory)") == 1
+    assert "To see it, in a test module" in page
+    assert "rehearse(Hasty, plan, apart=True)" in page
     plain = json.loads(json.dumps(report.to_dict()))
     assert plain["results"][0]["violations"][0]["expected"] == repr(b"HI\nGOOD MORNING\n")
+
+
+def test_the_page_has_what_was_found_on_servers_and_each_check_once_for_all_kinds() -> None:
+    class Local(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            host = self.client_address[0]
+            for line in self.rfile:
+                self.wfile.write(line.upper() if host else line)
+
+    kinds = ["TCPServer", "ThreadingTCPServer", "UnixStreamServer", "ThreadingUnixStreamServer"]
+    report = check(Local, HELLO, kinds=kinds, checks=["stop_during_request", "idle_promise"])
+    page = report.to_html()
+    assert "The exchanges: handle raised IndexError: string index out of range" in page
+    assert "on UnixStreamServer, ThreadingUnixStreamServer, in conversation 1" in page
+    assert "&quot;string index out of range&quot;" in page or "string index out of range" in page
+    assert page.count("<td>stop_during_request</td>") == 2
+    assert "<td title='TCPServer, ThreadingTCPServer'>2 kinds</td>" in page
+    assert "it does not promise idle_timeout" in page
+    assert [(row.check, row.verdict, len(row.kinds)) for row in report.rows()] == [
+        ("idle_promise", "not promised", 1),
+        ("stop_during_request", "passed", 2),
+        ("stop_during_request", "skipped", 2),
+    ]
 
 
 def test_what_a_handler_says_does_not_break_the_page() -> None:
