@@ -1,8 +1,10 @@
 """Mocks: servers that say exactly what a test wants, and tell exactly what was said to them."""
 
 from ._acts import *
+from ._course import *
 from ._errors import *
 from ._modes import *
+from ._occurrences import *
 from ._performance import *
 from ._record import *
 from ._replay import *

@@ -9,99 +9,29 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from ..faults import Plan, derived_seed, start
+from ..faults import Plan, derived_seed
 from ..transcript import BadFrame
 from ..wire._line import ABORTED, CLOSED, FINISHED, Line
 from ._acts import Cue, Ending, Moment
+from ._course import Course, Scenarios
+from ._dressing import Dressing
 from ._matching import Found, TheEnd
+from ._occurrences import Occurrence, Trouble, Unexpected
 from ._values import Request
 
 if TYPE_CHECKING:
-    from ..faults import Decision, Stage
-    from ..transcript import Direction
+    from ..faults import Decision
     from ._acts import Act
-    from ._script import Block, Script
+    from ._script import Script
     from ._step import Step
 
-__all__ = ("Occurrence", "Performance", "Scenarios", "Trouble", "Unexpected")
+__all__ = ("Performance",)
 
 ClientEnd: TypeAlias = Literal["fin", "rst"]
-
-
-class Scenarios:
-    """The states of the named scenarios, which all connections of a server share."""
-
-    def __init__(self, changed: Callable[[], object] = lambda: None) -> None:
-        self._states: dict[str, str] = {}
-        self._changed = changed
-
-    def __getitem__(self, name: str) -> str:
-        return self._states.get(name, "start")
-
-    def __setitem__(self, name: str, state: str) -> None:
-        self._states[name] = state
-        self._changed()
-
-    def __str__(self) -> str:
-        return ", ".join(f"{name} is {state!r}" for name, state in sorted(self._states.items()))
-
-
-@dataclass(eq=False, slots=True)
-class Occurrence:
-    """A step that has come.
-
-    Attributes:
-        step: The step.
-        request: What the client has sent; empty for what the server does on its own.
-        time: When.
-        played: How many of the step's acts have been put into the queue.
-        waiting: How many cues of each act have not been done yet.
-    """
-
-    step: Step
-    request: Request
-    time: float
-    played: int = 0
-    waiting: dict[int, int] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return f"step {self.step.number}"
-
-
-@dataclass(frozen=True, slots=True)
-class Unexpected:
-    """Something that came and that no step expected.
-
-    Attributes:
-        request: What.
-        awaited: The steps that could have come instead.
-        midst: Whether the client ended in the midst of it.
-        state: The state that the conversation was in.
-    """
-
-    request: Request
-    awaited: tuple[Step, ...]
-    midst: bool
-    state: str
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """A function of the script that has raised, or a reply that could not be made.
-
-    Attributes:
-        step: The step.
-        error: The exception.
-        time: When.
-    """
-
-    step: Step
-    error: Exception
-    time: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,20 +87,16 @@ class Performance:
         self.troubles: list[Trouble] = []
         self.client_end: ClientEnd | None = None
         self.server_end: Ending | None = None
-        self.state = "start"
         self.variables: dict[str, bytes] = {}
         self.opened = self.ended_at = 0.0
         self.came = 0
         self._seed = seed
-        self._faults = faults or Plan()
-        self._scenarios = scenarios or Scenarios()
+        self._dressing = Dressing(faults or Plan(), seed, number, script.setting.transport, note)
+        self._course = Course(script, scenarios or Scenarios())
         self._patient = patient
         self._heard = heard
-        self._note = note
         self._datagrams = script.setting.transport == "datagram"
-        self._counts: dict[Step, int] = {}
         self._latest: dict[Step, Occurrence] = {}
-        self._position = 0
         self._buffer = bytearray()
         self._inbox: deque[bytes] = deque()
         self._deaf = self._end_met = False
@@ -191,9 +117,10 @@ class Performance:
     def open(self, now: float) -> None:
         """The client has connected; for datagrams, the first one is about to be told."""
         self.opened = self._free_at = self._sent_at = now
-        if self._faults:
-            self._up.set_stages(self._stages("upstream", None), now)
-            self._down.set_stages(self._stages("downstream", None), now)
+        self._dressing.opened = now
+        if self._dressing.whole:
+            self._up.set_stages(self._dressing.stages("upstream"), now)
+            self._down.set_stages(self._dressing.stages("downstream"), now)
         self._go_on(now)
 
     def receive(self, data: bytes, now: float) -> None:
@@ -251,32 +178,27 @@ class Performance:
     # -- what is owed
 
     @property
+    def state(self) -> str:
+        """The state that the conversation is in."""
+        return self._course.state
+
+    @property
     def owed(self) -> list[Step]:
         """The steps that have to come and have not, the server's own ones included."""
-        with self.script.setting.lock:
-            return [
-                step
-                for block in self.script.blocks[self._position :]
-                for step in block.steps
-                if self._owes(step)
-            ]
+        return self._course.owed
 
     def count(self, step: Step) -> int:
         """How many times a step has come."""
-        return self._counts.get(step, 0)
+        return self._course.count(step)
 
     def passed_over(self, step: Step) -> bool:
         """Whether the script has gone on without this step, which did not have to come."""
-        with self.script.setting.lock:
-            return any(step in block.steps for block in self.script.blocks[: self._position])
+        return self._course.passed_over(step)
 
     @property
     def unconsumed(self) -> bytes:
         """What has come and was not recognized yet."""
         return b"".join(self._inbox) if self._datagrams else bytes(self._buffer)
-
-    def _owes(self, step: Step) -> bool:
-        return self.count(step) < (1 if step.matcher is None else step.least)
 
     # -- time
 
@@ -377,49 +299,24 @@ class Performance:
         wanted = self._dress_for(occurrence)
         if wanted is not self._down_for:
             self._down_for = wanted
-            self._down.set_stages(self._stages("downstream", wanted), now)
-
-    def _stages(
-        self, direction: Direction, occurrence: Occurrence | None
-    ) -> list[tuple[str, Callable[[], Stage]]]:
-        stages = self._started(self._faults, direction, self._seed)
-        if occurrence is not None:
-            step = occurrence.step
-            often = f"step {step.number} time {self.occurrences.index(occurrence)}"
-            faults = _aimed(step.faults, direction)
-            stages += [
-                (f"{often} {key}", make)
-                for key, make in self._started(faults, direction, f"{self._seed} {often}")
-            ]
-        return stages
-
-    def _started(
-        self, faults: Plan, direction: Direction, seed: int | str
-    ) -> list[tuple[str, Callable[[], Stage]]]:
-        return start(
-            faults,
-            seed=seed,
-            connection=self.number,
-            direction=direction,
-            transport=self.script.setting.transport,
-            opened=self.opened,
-            note=self._note,
-        )
+            if wanted is None:
+                self._down.set_stages(self._dressing.stages("downstream"), now)
+                return
+            name = f"step {wanted.step.number} time {self.occurrences.index(wanted)}"
+            self._down.set_stages(self._dressing.stages("downstream", wanted.step.faults, name), now)
 
     def _dress_upstream(self, now: float) -> None:
         """Put the faults that are aimed upstream to work which the step has that is waited for."""
-        waited = next(iter(self._candidates()), None)
+        waited = next(iter(self._course.candidates()), None)
         step = waited[1] if waited is not None else None
         if step is self._up_for or not any(s.faults for s in (step, self._up_for) if s is not None):
             return
         self._up_for = step
-        stages = self._started(self._faults, "upstream", self._seed)
-        if step is not None and (faults := _aimed(step.faults, "upstream")):
-            name = f"step {step.number}"
-            stages += [
-                (f"{name} {key}", make)
-                for key, make in self._started(faults, "upstream", f"{self._seed} {name}")
-            ]
+        stages = (
+            self._dressing.stages("upstream")
+            if step is None
+            else self._dressing.stages("upstream", step.faults, f"step {step.number}")
+        )
         self._up.set_stages(stages, now)
 
     # -- matching
@@ -448,7 +345,7 @@ class Performance:
         """Take the first message, if it can be told what it is; whether to go on."""
         data = self._inbox[0] if self._datagrams else self._buffer
         unsure = False
-        for index, step in self._candidates():
+        for index, step in self._course.candidates():
             assert step.matcher is not None
             try:
                 answer = step.matcher.offer(data, ended=self.client_end is not None)
@@ -467,66 +364,17 @@ class Performance:
             return False
         return self._refuse(now)
 
-    def _candidates(self) -> list[tuple[int | None, Step]]:
-        """The steps that may come now, those in order first; with the number of their block."""
-        script = self.script
-        with script.setting.lock:
-            found: list[tuple[int | None, Step]] = list(self._in_order())
-            found += [(None, step) for step in script.asides if self._counts_now(step)]
-            if script.fallback is not None:
-                found.append((None, script.fallback))
-        return found
-
-    def _in_order(self) -> Iterator[tuple[int, Step]]:
-        blocks = self.script.blocks
-        for index in range(self._position, len(blocks)):
-            block = blocks[index]
-            if block.own is not None:
-                return
-            for step in block.steps:
-                if self.count(step) < step.most and self._counts_now(step):
-                    yield index, step
-            if not self._is_satisfied(block):
-                return
-
-    def _is_satisfied(self, block: Block) -> bool:
-        return all(self.count(step) >= step.least for step in block.steps)
-
-    def _counts_now(self, step: Step) -> bool:
-        return step.state in (None, self.state) and all(
-            self._scenarios[name] == state for name, state in step.scenes.items()
-        )
-
     def _advance(self, now: float) -> None:
         """Do what the server does on its own now, and leave steps behind that have come as often as they may."""
         while self._listens():
             with self.script.setting.lock:
-                own = self._next_own()
+                own = self._course.next_own()
             if own is None:
                 return
             self._occur(own, self._request(b"", own, now), now)
 
-    def _next_own(self) -> Step | None:
-        """The step that is the server's own and is to be done now."""
-        blocks = self.script.blocks
-        while self._position < len(blocks):
-            block = blocks[self._position]
-            if block.own is not None:
-                if not self._counts_now(block.own):
-                    return None
-                self._position += 1
-                return block.own
-            following = next((later for later in blocks[self._position + 1 :] if later.steps), None)
-            exhausted = all(self.count(step) >= step.most for step in block.steps)
-            server_goes_on = following is not None and following.own is not None and self._is_satisfied(block)
-            if not exhausted and not server_goes_on:
-                return None
-            self._position += 1
-        return None
-
     def _come(self, index: int | None, step: Step, found: Found, now: float) -> None:
-        if index is not None:
-            self._position = max(self._position, index)
+        self._course.is_after(index)
         self.variables.update(found.variables)
         request = self._request(found.message, step, now)
         self._heard(request)
@@ -536,14 +384,10 @@ class Performance:
         return Request(data, self.number, now, None if step is None else step.number, dict(self.variables))
 
     def _occur(self, step: Step, request: Request, now: float) -> None:
-        self._counts[step] = self.count(step) + 1
         occurrence = Occurrence(step, request, now)
         self.occurrences.append(occurrence)
         self._latest[step] = occurrence
-        if step.next_state is not None:
-            self.state = step.next_state
-        for name, state in step.next_scenes.items():
-            self._scenarios[name] = state
+        self._course.occurs(step)
         self._play(occurrence, now)
 
     def _drop(self, size: int) -> None:
@@ -557,9 +401,9 @@ class Performance:
         if self._end_met:
             return
         self._end_met = True
-        for index, step in self._candidates():
+        for index, step in self._course.candidates():
             if isinstance(step.matcher, TheEnd) and step.matcher.reset == (self.client_end == "rst"):
-                self._position = max(self._position, index or 0)
+                self._course.is_after(index)
                 self._occur(step, self._request(b"", step, now), now)
                 self._advance(now)
                 return
@@ -570,7 +414,7 @@ class Performance:
         if not whole and self.client_end is None:
             return False
         request = self._request(data, None, now)
-        awaited = tuple(dict.fromkeys(step for _, step in self._candidates()))
+        awaited = tuple(dict.fromkeys(step for _, step in self._course.candidates()))
         midst = self.client_end is not None and not whole
         self.unexpected.append(Unexpected(request, awaited, midst, self.state))
         self._heard(request)
@@ -585,7 +429,7 @@ class Performance:
             return self._inbox[0], True
         framing = self.script.setting.framing
         if framing is None:
-            waited = next(iter(self._candidates()), None)
+            waited = next(iter(self._course.candidates()), None)
             return bytes(self._buffer), self.client_end is None or waited is None
         try:
             cut = framing.cut(self._buffer, ended=self.client_end is not None)
@@ -640,10 +484,3 @@ class Performance:
         acts = occurrence.step.acts
         position = next(index for index, each in enumerate(acts) if each is act)
         return occurrence.waiting.get(position, 1) > 0
-
-
-def _aimed(faults: Plan, direction: Direction) -> Plan:
-    """Those of a step that work in this direction: on what the server does, unless they are aimed at what the client sends."""
-    return Plan(
-        tuple(replace(e, direction=direction) for e in faults if (e.direction or "downstream") == direction)
-    )

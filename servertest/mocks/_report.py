@@ -15,7 +15,8 @@ from ._values import Request
 
 if TYPE_CHECKING:
     from ..transcript import Conversation, Expected
-    from ._performance import Occurrence, Performance, Unexpected
+    from ._occurrences import Occurrence, Unexpected
+    from ._performance import Performance
     from ._script import Script
     from ._server import MockServer
     from ._step import Step

@@ -23,11 +23,13 @@ from ..launch import FunctionTarget, HandlerTarget, Kind, launch
 from ..transcript import Transcript, matches
 from ..wire import observed_number
 from ._bridge import Ferry, bridge
+from ._course import Scenarios
 from ._datagram_actor import DatagramActor
 from ._errors import MockFailed
+from ._hosting import Named, kind_for
 from ._matching import check_expected, shown
 from ._numbers import Numbers
-from ._performance import Performance, Scenarios
+from ._performance import Performance
 from ._report import complaint, headline, nearest, status
 from ._script import Script
 from ._stream_actor import StreamActor
@@ -44,13 +46,6 @@ __all__ = ("MockServer",)
 
 #: A failing test shows its own line, not ours.
 __tracebackhide__ = True
-
-_SHORT = {
-    "tcp": "ThreadingTCPServer",
-    "udp": "UDPServer",
-    "unix": "ThreadingUnixStreamServer",
-    "unix-datagram": "UnixDatagramServer",
-}
 
 #: Seconds that clients who have connected get to be accepted when the server is stopped.
 _ACCEPT = 1.0
@@ -93,7 +88,7 @@ class MockServer(Script):
         patient: bool = False,
         timeout: float = STOP_TIMEOUT,
     ) -> None:
-        chosen = _kind(kind)
+        chosen = kind_for(kind)
         super().__init__(chosen.transport, framing, lock=threading.RLock(), changed=self._wake)
         self._whole = plan(faults)
         self._whole.check(chosen.transport, ("line",))
@@ -125,8 +120,8 @@ class MockServer(Script):
 
     def _target(self) -> HandlerTarget | FunctionTarget:
         if self._datagrams is None:
-            return HandlerTarget(_Named("MockServer", self._play))
-        return FunctionTarget(_Named("MockServer", self._datagrams), "datagram")
+            return HandlerTarget(Named("MockServer", self._play))
+        return FunctionTarget(Named("MockServer", self._datagrams), "datagram")
 
     def __repr__(self) -> str:
         state = ", stopped" if self._stopped else ""
@@ -488,27 +483,3 @@ class MockServer(Script):
             actor.wake()
         if getattr(self, "_datagrams", None) is not None:
             self._datagrams.wake()  # type: ignore[union-attr]
-
-
-class _Named:
-    """Something to be called, with a name for reports."""
-
-    def __init__(self, name: str, function: Callable[..., object]) -> None:
-        self.__qualname__ = self.__name__ = name
-        self._function = function
-
-    def __call__(self, *arguments: Any) -> None:
-        self._function(*arguments)
-
-
-def _kind(kind: str | Kind) -> Kind:
-    chosen = Kind.parse(_SHORT.get(kind, kind) if isinstance(kind, str) else kind)
-    if chosen.host != "thread" or chosen.forks or chosen.concurrency == "selector":
-        threaded = dataclasses.replace(chosen, host="thread", concurrency="threading")
-        raise UsageError(
-            f"a mock server cannot be a {chosen}: it follows its script in threads of the test's process, where the test can see and change "
-            f"it; take {threaded}, which no client can tell from it"
-        )
-    if chosen.transport == "datagram":
-        return dataclasses.replace(chosen, concurrency="sync")
-    return chosen
