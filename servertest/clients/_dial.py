@@ -10,7 +10,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .._support import AddressError, PeerRefused, UsageError, check_path, family_of, format_address
+from .._support import AddressError, PeerRefused, PeerReset, UsageError, check_path, family_of, format_address
 from ._own_name import OwnName
 from ._steps import Call, Operation, Wait
 
@@ -53,6 +53,8 @@ def fail_with(error: OSError, address: Address) -> NoReturn:
     shown = format_address(address)
     if error.errno == errno.ECONNREFUSED:
         raise PeerRefused(f"nobody listens at {shown}: the connection was refused") from error
+    if error.errno == errno.ECONNRESET:
+        raise PeerReset(f"{shown} reset the connection as soon as it was made") from error
     if error.filename is None and isinstance(address, (str, bytes)):
         error.filename = shown
     error.add_note(f"the peer's address was {shown}")

@@ -19,6 +19,7 @@ from servertest._support import (
     DeadlineExceeded,
     Family,
     PeerRefused,
+    PeerReset,
     SocketDirectory,
     UsageError,
     have_ipv6,
@@ -32,6 +33,7 @@ from servertest.clients import (
     connect,
     connect_async,
 )
+from servertest.clients._dial import fail_with
 
 from ._twins import PATIENCE, Background, Twin
 
@@ -313,3 +315,11 @@ def test_an_error_after_connecting_closes_the_socket(twin: Twin, listen: Listen,
     with pytest.raises(OSError, match="no room"):
         twin.connect_datagram(address)
     assert [sock.fileno() for sock in made] == [-1, -1]
+
+
+def test_a_reset_while_connecting_is_told_like_any_other() -> None:
+    with pytest.raises(
+        PeerReset, match=r"127\.0\.0\.1:5 reset the connection as soon as it was made"
+    ) as caught:
+        fail_with(ConnectionResetError(errno.ECONNRESET, "reset"), ("127.0.0.1", 5))
+    assert caught.value.errno == errno.ECONNRESET
