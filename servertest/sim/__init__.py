@@ -13,8 +13,7 @@ from ._simulation import *
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._ground import Simulated
-    from ._stage import rehearse
+    from ._ground import *
 
 __all__ = (
     "CannotSimulate",
@@ -38,12 +37,8 @@ __all__ = (
 
 def __getattr__(name: str) -> object:
     # Most simulations have nothing to do with contracts, and need not wait until those are loaded.
-    if name == "Simulated":
-        from ._ground import Simulated
+    if name in ("Simulated", "rehearse"):
+        from . import _ground
 
-        return Simulated
-    if name == "rehearse":
-        from ._stage import rehearse
-
-        return rehearse
+        return getattr(_ground, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

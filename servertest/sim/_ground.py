@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..contract._contract import Contract
     from ..launch import Kind
 
-__all__ = ("Simulated",)
+__all__ = ("Simulated", "rehearse")
 
 #: Seconds of real time that a scene with servers may take.
 _LIMIT = 30.0
@@ -35,6 +35,24 @@ _LIMIT = 30.0
 _MEASURED = (
     "memory, processor time, threads and descriptors are those of a real process, which a simulation has not"
 )
+
+
+def rehearse(handler: Any, plan: Any, *, seed: int | str = 0) -> Any:
+    """Hold one planned conversation with a request handler in a simulation, in this process.
+
+    Args:
+        handler: A request handler class, or what is called like one.
+        plan: What the client does: see `servertest.contract.Plan`.
+        seed: The seed of the simulation.
+
+    Returns:
+        What came of it: a `Record`, or a `Delivery` for datagrams.
+
+    Raises:
+        UsageError: There is a simulation already.
+    """
+    with SimStage(handler, seed) as stage:
+        return stage.play(plan)
 
 
 class Simulated(Ground):

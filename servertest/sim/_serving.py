@@ -34,6 +34,7 @@ class SimServer:
         self.server = server
         self.errors: list[BaseException] = []
         self._raised_for: dict[int, Any] = {}
+        self._rude: set[Any] = set()
         self._net = net
         self.client_context = client_context
         self._host = net.kernel.current.host
@@ -75,13 +76,8 @@ class SimServer:
         )
 
     def expect_rude(self, addresses: Iterable[Any]) -> None:
-        """Clients at these addresses are slow or rude on purpose: what handlers raise since their connection is gone is no error."""
-        rude = set(addresses)
-        self.errors[:] = [
-            error
-            for error in self.errors
-            if not isinstance(error, OSError) or self._raised_for.get(id(error)) not in rude
-        ]
+        """Clients at these addresses are slow or rude on purpose: what handlers raise since their connection is gone fails nothing."""
+        self._rude.update(addresses)
 
     @property
     def transport(self) -> Any:
@@ -142,6 +138,11 @@ class SimServer:
         Raises:
             HandlerFailed: There was something.
         """
+        self.errors[:] = [
+            error
+            for error in self.errors
+            if not isinstance(error, OSError) or self._raised_for.get(id(error)) not in self._rude
+        ]
         if self.errors:
             import traceback
 

@@ -21,7 +21,7 @@ from ._errors import CannotSimulate, Livelock, SimulationError
 from ._planned import PlannedClient
 from ._simulation import Simulation
 
-__all__ = ("Scene", "SimStage", "Staged", "rehearse")
+__all__ = ("REFUSED", "Scene", "SimStage", "Staged")
 
 #: Virtual seconds after which somebody who handles a datagram, and does not wait for input, does not come back.
 _PATIENCE = 3600.0
@@ -54,24 +54,6 @@ class Staged:
     outcome: str = "returned"
     refused: str = ""
     notes: tuple[str, ...] = ()
-
-
-def rehearse(handler: Any, plan: Any, *, seed: int | str = 0) -> Any:
-    """Hold one planned conversation with a request handler in a simulation, in this process.
-
-    Args:
-        handler: A request handler class, or what is called like one.
-        plan: What the client does: see `servertest.contract.Plan`.
-        seed: The seed of the simulation.
-
-    Returns:
-        What came of it: a `Record`, or a `Delivery` for datagrams.
-
-    Raises:
-        UsageError: There is a simulation already.
-    """
-    with SimStage(handler, seed) as stage:
-        return stage.play(plan)
 
 
 class SimStage(Stage):
