@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from servertest import launch
-from servertest._support import parse_address
+from servertest._support import UsageError, parse_address
 from servertest.clients import connect
 from servertest.mocks import peers as package
 from servertest.mocks.peers import (
@@ -68,6 +68,13 @@ def test_datagrams(serve: Any, kind: str, peer: type, reply: bytes) -> None:
         assert reply in received
         if peer is Time:
             assert len(received) == 4
+
+
+@pytest.mark.parametrize("peer", [LineChat, KeyValueStore, Tarpit])
+def test_those_that_talk_on_connections_alone(serve: Any, peer: type) -> None:
+    server = serve(peer, "UDPServer")
+    with server.expects_error(UsageError, match="talks on connections"), server.connect() as client:
+        client.send(b"hello")
 
 
 @pytest.mark.parametrize("peer", [Discard, BlackHole])

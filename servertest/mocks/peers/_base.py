@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from ..._support import UsageError
 from ...servers import BaseRequestHandler
 
 __all__ = ("Peer", "peers")
@@ -40,6 +41,10 @@ class Peer(BaseRequestHandler):
             except ConnectionError:
                 pass  # the client has gone, as clients do
             return
+        if not self.datagrams:
+            raise UsageError(
+                f"{type(self).__name__} talks on connections, and this server takes datagrams: take a kind for streams"
+            )
         data, sock = self.request
         reply = self.answer(data)
         if reply is not None and self.client_address:
