@@ -24,9 +24,9 @@ from dnslib import RR, A, DNSRecord
 
 from servertest import launch
 from servertest.faults import Latency, ResetPeer, Slicer
-from servertest.mocks import MockServer, Request, Script, Template, record, replay
+from servertest.mocks import Frame, MockServer, Request, Script, Template, record, replay
 from servertest.mocks.peers import KeyValueStore
-from servertest.transcript import Delimited
+from servertest.transcript import Delimited, LengthPrefixed
 
 LINES = Delimited(b"\r\n")
 
@@ -298,6 +298,24 @@ def test_imaplib(make_mock_server: Any) -> None:
     mock.wait_for(finished=True)
 
 
+def test_imaplib_takes_a_reply_that_drips(make_mock_server: Any) -> None:
+    mock = make_mock_server(framing=LINES)
+    post(mock)
+    mock.steps[3].with_faults(Slicer(average_size=1) | Latency(0.005))
+    with imaplib.IMAP4(mock.host, mock.port, timeout=5) as client:
+        assert client.login("ann", "secret")[0] == "OK"
+        assert client.select() == ("OK", [b"3"])
+    mock.wait_for(finished=True)
+
+
+def test_imaplib_has_no_patience_with_a_server_that_hangs(make_mock_server: Any) -> None:
+    mock = make_mock_server(framing=LINES)
+    mock.banner(b"* OK ready")
+    mock.expect(re.compile(rb"(?P<tag>\w+) CAPABILITY")).reply(b"* CAPABILITY IMAP4rev1").hang()
+    with pytest.raises(TimeoutError):
+        imaplib.IMAP4(mock.host, mock.port, timeout=0.2)
+
+
 def test_imaplib_when_the_connection_breaks_at_login(make_mock_server: Any) -> None:
     mock = make_mock_server(framing=LINES)
     mock.banner(b"* OK ready")
@@ -405,6 +423,21 @@ class TestDig:
         mock_server.on(connection=1).expect(lambda data: True).reply(resolve).with_faults("loss:1")
         mock_server.expect(lambda data: True).reply(resolve)
         assert dig(mock_server, "+tries=2").stdout.endswith("192.0.2.7\n")
+
+    @pytest.mark.servertest_mock(framing=LengthPrefixed(2))
+    def test_over_tcp_it_has_a_length_before_each_message(self, mock_server: MockServer) -> None:
+        asked = mock_server.expect(lambda data: DNSRecord.parse(data).q.qname == "example.org")
+        asked.reply(resolve).with_faults(Slicer(average_size=1))
+        mock_server.expect_eof().optional()
+        assert dig(mock_server, "+tcp", "+tries=1").stdout == "192.0.2.7\n"
+
+    @pytest.mark.servertest_mock
+    def test_over_tcp_a_wrong_length_is_waited_for_in_vain(self, mock_server: MockServer) -> None:
+        asked = mock_server.expect(Frame(lambda data: True, LengthPrefixed(2)))
+        asked.reply(lambda request: b"\xff\xff" + resolve(request)).close()
+        result = dig(mock_server, "+tcp", "+tries=1")
+        assert "192.0.2.7" not in result.stdout
+        assert result.returncode == 9
 
     def test_it_minds_an_answer_to_another_question(self, mock_server: MockServer) -> None:
         mock_server.expect(lambda data: True).reply(lambda request: b"\0\0" + resolve(request)[2:]).reply(
