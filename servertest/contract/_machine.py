@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from ._case import Case
 from ._conversation import Conversation
 from ._plan import Ending, Piece, Plan, Record
 from ._search import search_settings
+from ._wrong import Wrong
 
 if TYPE_CHECKING:
     from ._checks._common import Found
@@ -72,8 +73,50 @@ def course_of_events(case: Case) -> list[Found]:
             machine, settings=search_settings(case, _COURSES, stateful_step_count=_STEPS)
         )
     except _Seen:
-        return found[-1:]  # the last one is the one that it was shrunk to
+        # The one that it was shrunk to is mostly the last, but others are tried afterwards, and not every way down leads to the bottom.
+        return [_shorter(case, min(found, key=lambda one: _weight(one.plan)))]
     return []
+
+
+def _shorter(case: Case, found: Found) -> Found:
+    """What still ends as badly when clients and pieces are left out one by one."""
+    what = next((what for what in found.record.problems if what in found.what), "")
+    if not what or case.promises.stateful:
+        return found
+    again = True
+    while again:
+        again = False
+        for plan in _parts(found.plan):
+            record = case.play_all([plan], fresh=True)[0]
+            if what in record.problems:
+                found, again = replace(found, plan=plan, record=record, what=Wrong(what, _PROOF)), True
+                break
+    return found
+
+
+_PROOF = "not record.problems"
+
+
+def _parts(plan: Plan) -> Iterator[Plan]:
+    """The same with something left out: all that comes later, who comes in between, one of each, a piece."""
+    if plan.inner is not None:
+        yield replace(plan.inner, after=())
+        yield replace(plan, inner=None, at_wait=None)
+    yield from (one for one in plan.after if len(plan.after) > 1 or one.after)
+    if plan.after:
+        yield replace(plan, after=())
+    if plan.inner is not None:
+        yield from (replace(plan, inner=part) for part in _parts(plan.inner))
+    for number in range(len(plan.pieces)):
+        yield replace(plan, pieces=plan.pieces[:number] + plan.pieces[number + 1 :])
+
+
+def _weight(plan: Plan) -> tuple[int, int, int]:
+    """How much there is to a plan: clients, pieces, bytes."""
+    parts = [_weight(one) for one in ((plan.inner,) if plan.inner is not None else ()) + plan.after]
+    own = (1, len(plan.pieces) + sum(piece.pause > 0 for piece in plan.pieces), len(plan.sent))
+    clients, pieces, size = (sum(numbers) for numbers in zip(own, *parts, strict=True))
+    return clients, pieces, size
 
 
 class _Seen(Exception):  # noqa: N818 - not an error, but how Hypothesis is told that something was found

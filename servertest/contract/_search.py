@@ -52,7 +52,7 @@ def searched(case: Case, conversation: Conversation, judge: Callable[[Plan, Reco
     try:
         search()
     except _Seen:
-        return found[-1:]  # the last one is the one that it was shrunk to
+        return [min(found, key=lambda one: (len(one.plan.sent), len(one.plan.pieces)))]
     return []
 
 

@@ -149,6 +149,19 @@ def test_the_search_finds_and_shrinks() -> None:
     assert len(found.plan.sent) <= 12
 
 
+class Fragile(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        for line in self.rfile:
+            self.wfile.write(line.upper())
+
+
+def test_a_course_of_events_is_as_short_as_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "1")
+    report = check(Fragile, HELLO, kinds=["TCPServer"], checks=["any_course_of_events"], profile="full")
+    [violation] = report.violations
+    assert "plan = Plan(ending='reset')\n" in violation.reproduction
+
+
 def test_the_forms_of_a_report() -> None:
     report = check(Hasty, HELLO, kinds=["TCPServer"], checks=["framing"], promises={"pipelining": True})
     suite = ElementTree.fromstring(report.to_junit())
