@@ -10,10 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 
-from .._support import UsageError, family_of, format_address
+from .._support import UsageError, family_of
 from ..clients import connect
 from ..transcript import Close, Event, Note, dump_wire, load_exchanges
-from ._record import Recording, record, without_addresses, write_whole
+from ._record import Recording, origin, record, without_addresses, write_whole
 from ._replay import Matching, Timing, replay
 from ._scrub import Scrubbing, scrub_events
 from ._server import MockServer
@@ -128,6 +128,7 @@ class Extending:
         self._scrub = scrub
         self._times = times
         self._link: Link | None = None
+        self._reached: Any = None
         self._stopped = False
         self.mock = replay(file, timing=timing, framing=framing, scrub=scrub, tls=tls)
         self.mock.beyond = self._reach
@@ -161,8 +162,9 @@ class Extending:
         transport = self.mock.setting.transport
         with self.mock.setting.lock:
             if self._link is None:
+                self._reached = _server(self._upstream, self.file)
                 self._link = link(
-                    _server(self._upstream, self.file),
+                    self._reached,
                     upstream_tls=self._upstream_tls,
                     transport=transport,
                     transcript=False,
@@ -211,7 +213,7 @@ class Extending:
             if not isinstance(event, Note) and not (isinstance(event, Close) and event.how == "forced")
         ]
         added = dump_wire(without_addresses(scrub_events(kept, self._scrub)), times=self._times)
-        heading = f"# recorded from {format_address(self._link.upstream) if self._link else 'the same'}"
+        heading = f"# recorded from {origin(self._reached, self._link) if self._link else 'the same'}"
         text = self.file.read_text(encoding="utf-8").rstrip("\n")
         write_whole(self.file, [text, "\n", heading, "\n", added.removeprefix("wire 1\n")])
 

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from .._support import DeadlineExceeded, format_address
+from ..launch import Running
 from ..transcript import Close, Connect, Datagram, Event, Note, Transcript, write_wire
 from ._scrub import Scrubbing, scrub_events, scrubs_of
 
@@ -61,7 +62,7 @@ def record(
 
     scrubs_of(scrub)  # what cannot be scrubbed must not be recorded
     made = link(upstream, transcript=Transcript(**_LIMITS), **settings)
-    return Recording(made, Path(file), tuple(scrub), times=times, addresses=addresses)
+    return Recording(made, Path(file), tuple(scrub), upstream=upstream, times=times, addresses=addresses)
 
 
 class Recording:
@@ -73,9 +74,17 @@ class Recording:
     """
 
     def __init__(
-        self, link: Link, file: Path, scrub: Scrubbing, *, times: bool = True, addresses: bool = False
+        self,
+        link: Link,
+        file: Path,
+        scrub: Scrubbing,
+        *,
+        upstream: Any = None,
+        times: bool = True,
+        addresses: bool = False,
     ) -> None:
         self.link = link
+        self._upstream = upstream
         self.file = file
         self._scrub = scrub
         self._times = times
@@ -131,7 +140,7 @@ class Recording:
             self.transcript.wait_idle(timeout=_MOMENT)
         self.link.stop()
         if write:
-            heading = f"recorded from {format_address(self.link.upstream)}"
+            heading = f"recorded from {origin(self._upstream, self.link)}"
             write_recording(
                 self.file,
                 self.transcript.events,
@@ -148,6 +157,13 @@ class Recording:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop(write=error is None)
+
+
+def origin(upstream: Any, link: Link) -> str:
+    """Where a recording comes from; of a server that was launched not its address, which is another one each time."""
+    if isinstance(upstream, Running):
+        return f"{upstream.target.name} as {upstream.kind}"
+    return format_address(link.upstream)
 
 
 def write_recording(
