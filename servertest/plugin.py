@@ -408,7 +408,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def _diagrams(item: pytest.Item, mocks: list[MockServer], servers: list[Any]) -> str:
     from ._pytest._diagrams import save_diagrams
 
-    shown = [(str(mock), mock.transcript, mock.problems) for mock in mocks]
+    # What passed is the diagram itself.
+    shown = [(str(mock), mock.transcript, mock.explain(ladders=False)) for mock in mocks]
     return save_diagrams(item, [*shown, *((str(server), server.transcript, "") for server in servers)])
 
 

@@ -34,8 +34,13 @@ _WIDTH = 96
 _DONE, _FAILED, _OPEN, _SKIPPED = "✓", "✗", "·", "~"
 
 
-def complaint(mock: MockServer) -> str:
-    """Everything that is not as the script says; nothing if all is well."""
+def complaint(mock: MockServer, *, ladders: bool = True) -> str:
+    """Everything that is not as the script says; nothing if all is well.
+
+    Args:
+        mock: The server.
+        ladders: Whether to show what passed, too.
+    """
     guilty = _guilty(mock)
     unplayed = [script for script in mock.scripts if _never_played(script, mock)]
     headlines = _headlines(mock, guilty, unplayed)
@@ -47,7 +52,11 @@ def complaint(mock: MockServer) -> str:
     if len(mock.trace):
         lines.append(f"  (faults were at work; their seed is {mock.seed!r})")
     return "\n".join(
-        [*lines, "", *_details(mock, [performances[0] for performances in guilty.values()], unplayed)]
+        [
+            *lines,
+            "",
+            *_details(mock, [performances[0] for performances in guilty.values()], unplayed, ladders),
+        ]
     )
 
 
@@ -96,10 +105,12 @@ def name(mock: MockServer) -> str:
     return f"the mock server on {format_address(mock.address)} ({mock.running.kind})"
 
 
-def _details(mock: MockServer, played: Sequence[Performance], unplayed: Sequence[Script]) -> list[str]:
+def _details(
+    mock: MockServer, played: Sequence[Performance], unplayed: Sequence[Script], ladders: bool = True
+) -> list[str]:
     lines: list[str] = []
     for performance in played[:_SHOWN]:
-        lines += [*_conversation(performance, mock), ""]
+        lines += [*_conversation(performance, mock, ladders), ""]
     if len(played) > _SHOWN:
         lines += [f"... and {len(played) - _SHOWN} more conversations that went wrong", ""]
     for script in unplayed[:_SHOWN]:
@@ -210,12 +221,12 @@ def _missed(script: Script, mock: MockServer) -> str:
 # -- the script with its ticks
 
 
-def _conversation(performance: Performance, mock: MockServer) -> Iterator[str]:
+def _conversation(performance: Performance, mock: MockServer, shows_ladder: bool) -> Iterator[str]:
     conversation = _recorded(performance, mock)
     yield _heading(performance, conversation, mock)
     yield from _script(performance.script, performance, mock)
     yield from _instead(performance, mock)
-    if conversation is not None:
+    if conversation is not None and shows_ladder:
         yield "  what passed:"
         yield from (
             f"  {line}" for line in ladder(conversation.events, width=_WIDTH - 2, max_lines=40).splitlines()

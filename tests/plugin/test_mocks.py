@@ -234,6 +234,7 @@ def test_a_diagram_of_what_failed(pytester: pytest.Pytester, expected: str) -> N
     text = Path(line.partition("file://")[2]).read_text()
     assert "step 1 expects" in text
     assert "test_it" in text
+    assert "what passed:" not in text, "that is the diagram"
     assert ".pytest_cache" in line
 
 
