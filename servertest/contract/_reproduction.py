@@ -9,6 +9,7 @@ import itertools
 import re
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ..launch import HandlerTarget
@@ -66,6 +67,9 @@ class _Module:
             return f"re.compile({value.pattern!r}{f', {int(value.flags)}' if value.flags else ''})"
         if isinstance(value, bytes):
             return as_code(value)
+        if isinstance(value, Path):
+            self.need("pathlib", "Path")
+            return f"Path({str(value)!r})"
         try:
             if ast.literal_eval(repr(value)) == value:
                 return repr(value)
