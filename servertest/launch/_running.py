@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import re
 import shutil
 import socket
 import threading
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -25,16 +22,16 @@ from .._support import (
     Deadline,
     DeadlineExceeded,
     HandlerFailed,
-    LeakFound,
     SocketDirectory,
     StillRunning,
     UsageError,
     bound_socket,
     format_address,
     reachable,
-    shorten_lines,
 )
 from ..transcript import Failure, Transcript
+from ._clientele import Clientele
+from ._complaint import failure_of, tells_of_loss
 from ._errors import Errors, ErrorTypes, ExpectedError, HandlerError
 from ._host import Plan
 from ._targets import title_of
@@ -52,12 +49,6 @@ __all__ = ("Running", "Setup")
 
 #: A failing test shows its own line, not ours.
 __tracebackhide__ = True
-
-#: Seconds that a handler may go on with a client of ours that the test has left open, before that client is closed.
-_CLIENT_GRACE = 0.25
-
-#: Clients with faults whose histories are kept.
-_HISTORIES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +95,7 @@ class Running(Addressed):
         self._host: Host = setup.make_host()
         self._setup = setup
         self.seed = setup.seed
-        self._faulty_clients = itertools.count(1)
-        self._client_histories: deque[History] = deque(maxlen=_HISTORIES)
-        self._started_at = monotonic()
+        self._clientele = Clientele()
         self._fault_state: RunningFaults | None = None
         if setup.faults is not None:
             from ._running_faults import RunningFaults
@@ -117,9 +106,6 @@ class Running(Addressed):
         self._directory: SocketDirectory | None = None
         self._made_again: str | None = None
         self._address: Address | None = None
-        self._clients: list[Any] = []
-        self._sweep_at = 16
-        self._closed_clients: set[Any] = set()
         self._cut_clients: set[Any] = set()
         self._rude_clients: set[Any] = set()
         self._running = False
@@ -287,32 +273,8 @@ class Running(Addressed):
             return
         self._running = False
         seconds = self._setup.timeout if timeout is None else timeout
-        with self._closing_clients():
+        with self._clientele.closing():
             self._forced += self._host.stop(Deadline(seconds, f"{self} to stop"))
-
-    @contextlib.contextmanager
-    def _closing_clients(self) -> Iterator[None]:
-        """Close the clients that the test has left open: after the stop, or if they hold it up, a moment after its beginning."""
-        left = [client for client in self._clients if not client.closed]
-        self._clients.clear()
-        if not left:
-            yield
-            return
-        timer = threading.Timer(_CLIENT_GRACE, self._close_clients, args=(left,))
-        timer.daemon = True
-        timer.name = "servertest closes clients"
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-            timer.join()
-            self._close_clients(left)
-
-    def _close_clients(self, clients: list[Any]) -> None:
-        for client in clients:
-            self._closed_clients.add(client.local_address)
-            client.close()
 
     def _release(self) -> None:
         if self._fault_state is not None:
@@ -481,18 +443,12 @@ class Running(Addressed):
             if not isinstance(error, DeadlineExceeded):  # which has the dump in its message
                 error.add_note(self.dump())
             raise
-        self._remember(client)
-        self._remember_faults(client, settings)
+        self._clientele.add(client)
+        if self._clientele.note_faults(client, settings):
+            self.expect_cut(client.local_address)
         if behaviour is not None:
             self.expect_rude([client.local_address])
         return client
-
-    def _remember(self, client: Any) -> None:
-        """Keep the client, so that one which the test drops stays open until the stop; closed ones are not kept for long."""
-        self._clients.append(client)
-        if len(self._clients) >= self._sweep_at:
-            self._clients = [one for one in self._clients if not one.closed]
-            self._sweep_at = max(16, 2 * len(self._clients))
 
     async def connect_async(self, behaviour: Behaving | None = None, **options: Any) -> Any:
         """As `connect`, for asyncio: an `AsyncStreamClient`, an `AsyncDatagramClient` or an `AsyncBehavingClient`, which the test has
@@ -502,21 +458,11 @@ class Running(Addressed):
 
         address, settings = self._client_options(options, behaves=behaviour is not None)
         client: Any = await connect_async(address, behaviour, transport=self.kind.transport, **settings)  # type: ignore[arg-type]
-        self._remember_faults(client, settings)
+        if self._clientele.note_faults(client, settings):
+            self.expect_cut(client.local_address)
         if behaviour is not None:
             self.expect_rude([client.local_address])
         return client
-
-    def _remember_faults(self, client: Any, settings: dict[str, Any]) -> None:
-        if settings.get("faults") is not None:
-            self.expect_cut(client.local_address)
-            from ..faults import History, plan
-
-            who = f"client {settings['connection']}"
-            faults = plan(settings["faults"])
-            self._client_histories.append(
-                History(who, faults, settings["seed"], client.hits, self._started_at)
-            )
 
     def _client_options(
         self, options: dict[str, Any], *, behaves: bool = False
@@ -527,7 +473,7 @@ class Running(Addressed):
 
             # Not the server's own: equal faults here and there would draw alike.
             settings.setdefault("seed", derived_seed(self.seed, "clients"))
-            settings.setdefault("connection", next(self._faulty_clients))
+            settings.setdefault("connection", self._clientele.number())
         address = self.address
         if isinstance(address, tuple):
             host = settings.pop("host", None)
@@ -615,7 +561,7 @@ class Running(Addressed):
         """Faults, seeds and what was decided: at the server, if it has faults, and around its last hundred clients that have."""
         self._catch_up()
         own = [] if self._fault_state is None else [self._fault_state.history("server")]
-        return [*own, *self._client_histories]
+        return [*own, *self._clientele.histories]
 
     @property
     def transcript(self) -> Transcript | None:
@@ -669,12 +615,12 @@ class Running(Addressed):
                 )
             )
         # A handler may merely have noticed that the stop had closed the client which the test left open.
-        if not self._lost(error, self._closed_clients):
+        if not self._lost(error, self._clientele.closed):
             self._errors.add(error)
 
     def _lost(self, error: HandlerError, clients: set[Any], *, rude: bool = False) -> bool:
         """Whether a handler merely noticed that it had lost one of these clients, or that it was slow or rude."""
-        if not clients or not _tells_of_loss(error.exception, rude=rude):
+        if not clients or not tells_of_loss(error.exception, rude=rude):
             return False
         client = self._client_of(error.connection)
         # Unix clients mostly have no name.
@@ -719,32 +665,7 @@ class Running(Addressed):
             excuse(remains())
 
     def _failure(self, errors: list[HandlerError]) -> HandlerFailed:
-        count = f"{len(errors)} errors" if len(errors) > 1 else "an error"
-        lines = [f"{count} at {self} which the test did not claim"]
-        seen: dict[str, int] = {}
-        for number, error in enumerate(errors, 1):
-            lines.append(f"[{number}] {shorten_lines(str(error))}")
-            if stack := _stack_in(error.traceback_text):
-                first_one = seen.setdefault(stack, number)
-                again = f"    (the same stack as in [{first_one}])"
-                lines.append(error.traceback_text.rstrip() if first_one == number else again)
-        lines += self._conversations({error.connection for error in errors if error.connection})
-        if self._fault_state is not None:
-            lines.append(self._fault_state.report())
-        lines.append(_way_out(errors[0]))
-        failure = HandlerFailed("\n".join(lines))
-        # Whoever prints the failure prints its cause before it; the message has the tracebacks, each of them once.
-        exceptions = [error.exception.with_traceback(None) for error in errors]
-        failure.__cause__ = (
-            exceptions[0] if len(exceptions) == 1 else BaseExceptionGroup(lines[0], exceptions)
-        )
-        return failure
-
-    def _conversations(self, numbers: set[int]) -> list[str]:
-        if self._transcript is None or not numbers:
-            return []
-        events = [event for event in self._transcript.events if event.connection in numbers]
-        return [Transcript.from_events(events).render()]
+        return failure_of(self, errors, self._transcript, self.fault_report)
 
     def take_complaint(self) -> str:
         """What the errors so far, which nobody has claimed, have to say; they are forgotten then. Nothing if there are none."""
@@ -796,34 +717,6 @@ def _all_of(blocks: Iterable[contextlib.AbstractContextManager[None]]) -> Iterat
         for block in blocks:
             stack.enter_context(block)
         yield
-
-
-def _tells_of_loss(exception: BaseException, *, rude: bool) -> bool:
-    """Whether an exception says that the client is gone; or, of a rude one, that it did not keep to what is usual."""
-    if isinstance(exception, ConnectionError | EOFError):
-        return True
-    # Known by its name: nothing here imports ssl.
-    secure = any(kind.__name__ == "SSLError" for kind in type(exception).__mro__)
-    # A Unix datagram client whose name is gone has no address that could be found.
-    return rude and (secure or isinstance(exception, TimeoutError | FileNotFoundError))
-
-
-def _way_out(error: HandlerError) -> str:
-    """What to do if an error is none."""
-    if isinstance(error.exception, LeakFound):
-        return (
-            'If it has to be so: @pytest.mark.servertest_no_leak_check(reason="..."), or options={"leak_check": False} '
-            "where the server is put up."
-        )
-    first = error.type_name.rpartition(".")[2]
-    return f"If it is meant to happen: with server.expects_error({first}): ..., or server.errors.pop()."
-
-
-def _stack_in(traceback_text: str) -> str:
-    """A traceback without the exceptions at the ends of its stacks, which may differ where the stacks do not; "" if it has none."""
-    if "\n  File " not in traceback_text:
-        return ""
-    return "\n".join(line for line in traceback_text.splitlines() if line.startswith("  "))
 
 
 def _name_holder(error: AddressInUse, address: Address | None) -> None:

@@ -223,7 +223,7 @@ def test_clients_that_are_closed_are_not_kept() -> None:
     with launch(Upper) as running:
         for _ in range(100):
             running.connect().close()
-        assert len(running._clients) < 40
+        assert len(running._clientele._clients) < 40
 
 
 # -- the dump
