@@ -361,15 +361,17 @@ class Line:
     def _advance(self, now: float) -> None:
         """Let everything happen that is due by now, in the order of the times at which it is due."""
         sections = self._sections
+        position = 0
         while sections and (self._ended is None or self._ended is FINISHED):
-            first, position = inf, -1
-            for index, section in enumerate(sections):
-                # Of two things due at once the one further on goes first, to make way.
-                if section.due <= first:
-                    first, position = section.due, index
+            section = sections[0]
+            first = section.due
+            if len(sections) > 1:
+                for index, each in enumerate(sections):
+                    # Of two things due at once the one further on goes first, to make way.
+                    if each.due <= first:
+                        first, position, section = each.due, index, each
             if first > now or first == inf:
                 return
-            section = sections[position]
             output = section.pop(first)
             if output is not None:
                 self._feed(position + 1, output, first)

@@ -20,6 +20,9 @@ __all__ = ("Flow",)
 #: Reads in one go, so that one busy connection does not keep the others waiting.
 _TURN = 8
 
+#: Pieces sent in one go: a fault may cut what it lets pass into thousands.
+_PIECES = 64
+
 #: Seconds that a sink which takes nothing may keep back the RST of a source that was cut off.
 _RESET_PATIENCE = 1.0
 
@@ -39,6 +42,7 @@ class Flow:
         line: Its line; None as long as no fault is at work.
         stages: What the line's stages are, by key.
         pending: What the sink has to take first; None or empty if nothing waits.
+        resting: Whether others have their turn, and what is pending goes on after that.
         reading: Whether more is expected from the source.
         done: Whether the sink was given its end.
         broken: Whether the sink is gone.
@@ -61,6 +65,7 @@ class Flow:
         "pending",
         "reading",
         "received",
+        "resting",
         "sink",
         "source",
         "stages",
@@ -78,7 +83,7 @@ class Flow:
         self.stages: dict[str, StageMaker] = {}
         self.pending: deque[bytes | memoryview] | None = None
         self.reading = True
-        self.done = self.broken = False
+        self.done = self.broken = self.resting = False
         self.received = self.delivered = 0
         self.timer_at: float | None = None
         self._recorded = source.recorder is not None or sink.recorder is not None
@@ -90,6 +95,11 @@ class Flow:
 
     def pump(self) -> None:
         """Carry what the source has, as far as it can go."""
+        if self.resting:
+            self.resting = False
+            if not self.broken:
+                self.flush()
+            return
         source = self.source
         turns = _TURN
         while source.readable and self.reading and not self.pending:
@@ -160,7 +170,9 @@ class Flow:
         line = self.line
         if line is None:
             return
-        for output in line.take(now):
+        for count, output in enumerate(line.take(now)):
+            if count == _PIECES:
+                self._rest()
             if isinstance(output, Ended):
                 self._end(output)
             elif output:
@@ -184,13 +196,21 @@ class Flow:
     def _give(self, data: bytes) -> None:
         if self.broken:
             return
-        if self.pending:
+        if self.pending or self.resting:
+            if self.pending is None:
+                self.pending = deque()
             self.pending.append(data)
             return
         sent = self._send(data)
         if sent < len(data):
             self.sink.writable = False
             self.pending = deque((data[sent:],))
+
+    def _rest(self) -> None:
+        """Let others have their turn before more is sent."""
+        if not self.resting:
+            self.resting = True
+            self.connection.relay.again(self)
 
     def _send(self, data: bytes | memoryview) -> int:
         """How much the sink takes; all of it, for it is lost, if the sink is gone."""
@@ -209,8 +229,12 @@ class Flow:
 
     def flush(self) -> None:
         """The sink may take more of what waits."""
-        pending = self.pending
+        pending, pieces = self.pending, _PIECES
         while pending:
+            if not pieces:
+                self._rest()
+                return
+            pieces -= 1
             data = pending[0]
             sent = self._send(data)
             if self.broken:
@@ -300,7 +324,7 @@ class Flow:
             self._end_finished(how)
             return
         self._ending = how
-        if not self.pending or (how is ABORTED and not self._source_lost):
+        if not self.pending or (how is ABORTED and not self._source_lost and not self.resting):
             self._settle()
         elif how is ABORTED:
             self._force_at = monotonic() + _RESET_PATIENCE

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import pairwise
 
 import pytest
 
@@ -350,3 +351,33 @@ def test_what_has_ended_leaves_nothing_to_the_collector_of_garbage(relay: Relay)
 
 def legs_of(joined: Joined) -> tuple[Leg, Leg]:
     return joined.connection.client, joined.connection.server
+
+
+# Unix sockets take what is sent at once. TCP keeps what the peer has not acknowledged, and a RST throws that away.
+@pytest.mark.parametrize(("end", "size"), [("finished", 5000), ("reset", 200)])
+def test_others_have_their_turn_while_one_is_sent_in_thousands_of_pieces(
+    relay: Relay, end: str, size: int
+) -> None:
+    faults = upstream(Slicer(1)) | upstream(ResetPeer(after_bytes=size) if end == "reset" else Slicer(1))
+    joined = join(relay, faults, far="unix" if end == "reset" else "inet")
+    seen = [0]
+
+    class Turns:
+        def pump(self) -> None:
+            seen.append(joined.connection.upstream.delivered)
+            if joined.connection.end is None:
+                relay.again(self)
+
+        def failed(self, error: Exception) -> None:
+            raise error
+
+    turns = Turns()
+    relay.call(lambda: relay.again(turns))
+    joined.client.sendall(b"x" * size)
+    if end == "finished":
+        joined.client.shutdown(socket.SHUT_WR)
+    assert read_all(joined.server) == (b"x" * size, "fin")
+    joined.close()
+    assert joined.wait_end() == end
+    assert seen[-1] == size
+    assert max(after - before for before, after in pairwise(seen)) <= 150
