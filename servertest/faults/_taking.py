@@ -20,6 +20,9 @@ __all__ = ("Drip", "ZeroWindow")
 
 _HALF = 1 << 32
 
+# The drop that most slow clients send is a single byte: there are no two kinds of the same one.
+_SINGLE = {bytes([byte]): Send(bytes([byte])) for byte in range(256)}
+
 
 @dataclass(frozen=True)
 class Drip(Fault):
@@ -109,19 +112,21 @@ class _Dripping(Holding):
 
     def _drop(self, first: Send, now: float) -> Send:
         """The next drop, or what there is of it, from what was kept first."""
-        if not self._left:
-            self._left = self._even_size or self._size(len(first.data))
-        data = first.data[self._at : self._at + self._left]
-        self._at += len(data)
-        if self._at == len(first.data):
+        whole, at = first.data, self._at
+        left = self._left or self._even_size or self._size(len(whole))
+        data = whole[at : at + left]
+        size = len(data)
+        if at + size == len(whole):
             del self._kept[0]
             self._at = 0
-        self.held -= len(data)
-        self._left -= max(len(data), 1)
-        if not self._left:
+        else:
+            self._at = at + size
+        self.held -= size
+        self._left = left = left - (size or 1)
+        if not left:
             self._next_at = now + (self._pause() if self._even_pause is None else self._even_pause)
             self._drops += 1
-        return Send(data)
+        return _SINGLE.get(data) or Send(data)
 
     def _size(self, whole: int) -> int:
         fault = self._fault

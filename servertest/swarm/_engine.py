@@ -253,7 +253,10 @@ class Engine:
             if now - at > course.late:
                 course.late = now - at
             course.conclude(now)
-            self._settle(course, course.fd)
+            if course.ended is not None:
+                self._settle(course, course.fd)
+            elif course.wake_at is not None:
+                self._wheel.add(course)
 
     def _wake(self, course: Course, now: float) -> None:
         """Somebody who is not connected yet has waited long enough, or has to ask again."""

@@ -281,11 +281,12 @@ class Course:
 
     def _look(self, now: float) -> None:
         """Say when to come back. Who could not send everything is told when there is room."""
-        self.wake_at = None
         if self._readable and self.reads:
             self.wake_at = now
-        elif not self._pending:
-            self.wake_at = self._due
+        elif self._pending or self.session is None:
+            self.wake_at = None
+        else:
+            self.wake_at = self.session.due
 
     @property
     def _is_silent(self) -> bool:
@@ -396,10 +397,6 @@ class Course:
     @property
     def _wants(self) -> int:
         return 65536 if self.session is None else self.session.wants
-
-    @property
-    def _due(self) -> float | None:
-        return None if self.session is None else self.session.due
 
     @property
     def is_deaf(self) -> bool:
