@@ -22,7 +22,7 @@ from ._conversation import Conversation, conversations_of
 from ._ground import Ground
 from ._live import script_of
 from ._promises import Promises
-from ._registry import checks_for, select_checks
+from ._registry import select_checks
 from ._report import Outcome, Report, Result
 from ._subject import Profile
 
@@ -33,7 +33,7 @@ _CONCURRENCY: tuple[Concurrency, ...] = ("sync", "threading", "forking", "pool",
 
 def check(
     subject: Any,
-    exchanges: Sequence[Any],
+    exchanges: Exchange | Script | Sequence[Any],
     *,
     kinds: Iterable[Kind | str] | None = None,
     framing: Framing | None = None,
@@ -80,7 +80,10 @@ def check(
     """
     target = target_for(subject)
     kinds = None if kinds is None else list(kinds)
+    if kinds == []:
+        raise UsageError("kinds: name at least one kind of server, or leave it out for all that fit")
     transport = _transport(target, kinds)
+    exchanges = [exchanges] if isinstance(exchanges, Exchange | Script) else list(exchanges)
     conversations = tuple(conversations_of(exchanges, transport, framing))
     scripts = _scripts(exchanges, conversations)
     chosen = _kinds(target, scripts, kinds)
@@ -92,8 +95,6 @@ def check(
     wanted = [kind if kind is not None else _kind_of(target) for kind in chosen]
     infos = select_checks(checks)
     given = Promises.of(promises)
-    for name in exclude or {}:
-        checks_for(name)
     contract = Contract(
         target, conversations, given, wanted, infos, exclude or {}, profile, seed, timeout, ground=where
     )

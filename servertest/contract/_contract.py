@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from ._live_bench import LiveBench
 from ._plainly import check_plainly
 from ._plan import Record, describe_record
 from ._promises import Promises
-from ._registry import CheckInfo, NotApplicable, NotPromised, NotSimulated
+from ._registry import CheckInfo, NotApplicable, NotPromised, NotSimulated, checks_for
 from ._report import CheckVerdict, Finding, Outcome, Result
 from ._subject import Bench, Profile
 
@@ -139,6 +140,9 @@ def _said(promises: Promises, name: str) -> bool:
     return value is False if name == "reads" else bool(value)
 
 
+_PROFILES: tuple[str, ...] = Profile.__args__  # type: ignore[attr-defined]
+
+
 @dataclass
 class Contract:
     """A subject with all that is to be checked of it.
@@ -168,6 +172,25 @@ class Contract:
     timeout: float = 5.0
     unrehearsed: str = "only request handlers can be called in memory"
     ground: Ground = field(default_factory=Ground)
+
+    def __post_init__(self) -> None:
+        if self.profile not in _PROFILES:
+            raise UsageError(f"profile is one of {', '.join(_PROFILES)}, not {self.profile!r}")
+        seed: object = self.seed
+        if not isinstance(seed, int):
+            raise UsageError(f"seed is a whole number, not {seed!r}")
+        timeout: object = self.timeout
+        if not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
+            raise UsageError(f"timeout is a number of seconds above 0, not {self.timeout!r}")
+        exclude: object = self.exclude
+        if not isinstance(exclude, Mapping) or not all(
+            isinstance(reason, str) and reason.strip() for reason in exclude.values()
+        ):
+            raise UsageError(
+                f'exclude gives each check that is not wanted with the reason, as in {{"garbage": "only friends call"}}, not {exclude!r}'
+            )
+        for name in self.exclude:
+            checks_for(name)
 
     @property
     def can_be_rehearsed(self) -> bool:

@@ -251,6 +251,15 @@ def conversations_of(
 def _prepared(exchange: Exchange, framing: Framing | None) -> Exchange:
     """The exchange with its framing, and with a function that says no where it raises."""
     expected: Any = exchange.expected
+    sent: Any = exchange.sent
+    if not isinstance(sent, bytes):
+        raise UsageError(f"Exchange({sent!r}, ...): what is sent are bytes: write b{str(sent)!r}")
+    if isinstance(expected, re.Pattern) and not isinstance(expected.pattern, bytes):
+        raise UsageError(f"Exchange({sent!r}, ...): write the pattern over bytes, as in re.compile(rb'...')")
+    if not isinstance(exchange.framing or framing, Framing | None):
+        raise UsageError(
+            f"framing is a Framing of servertest.transcript, such as Delimited(b'\\n'), not {exchange.framing or framing!r}"
+        )
     if not isinstance(expected, bytes | re.Pattern | Accepts):
         if not callable(expected):
             raise UsageError(

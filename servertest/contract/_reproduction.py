@@ -81,7 +81,7 @@ class _Module:
         """One of a module's own values, with what differs from the default."""
         name = type(value).__name__
         if not dataclasses.is_dataclass(value):
-            return self._gap("the framing", name)
+            return self._gap("a value of the class", name)
         self.need(module, name)
         fields = [
             f"{one.name}={self.value(getattr(value, one.name), one.name)}"
@@ -97,7 +97,7 @@ class _Module:
             given = (getattr(target, "arguments", ()), getattr(target, "keywords", {}))
             if cls is not None and not any(given):
                 return self.name_of(cls, "the server class")
-            return self._gap("what is checked", target.name)
+            return self.dataclass(target, "servertest.launch")
         handler = self.name_of(target.handler, "the handler")
         if not target.attributes:
             return handler

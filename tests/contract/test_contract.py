@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socketserver
 from contextlib import suppress
 from typing import Any
@@ -84,6 +85,42 @@ def test_checks_are_chosen_and_excluded_with_a_reason() -> None:
     assert report.results[0].reason == "it is a demonstration"
     with pytest.raises(UsageError, match="there is no check 'nothing'"):
         check(Upper, HELLO, promises={}, exclude={"nothing": "why"})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"profile": "slow"}, "profile is one of quick, full, not 'slow'"),
+        ({"seed": "seven"}, "seed is a whole number, not 'seven'"),
+        ({"timeout": 0}, "timeout is a number of seconds above 0, not 0"),
+        ({"timeout": float("nan")}, "timeout is a number of seconds above 0"),
+        ({"exclude": ["garbage"]}, "with the reason"),
+        ({"exclude": {"garbage": " "}}, "with the reason"),
+        ({"framing": "lines"}, "framing is a Framing"),
+        ({"kinds": []}, "name at least one kind"),
+        ({"promises": {"silence": 1}}, "there is no promise 'silence'"),
+    ],
+)
+def test_bad_options_get_one_clear_error(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        check(Upper, HELLO, **{"kinds": ["TCPServer"], "checks": ["garbage"], **options})
+
+
+@pytest.mark.parametrize(
+    ("exchange", "message"),
+    [
+        (Exchange("hi\n", b"HI\n"), "what is sent are bytes"),  # type: ignore[arg-type]
+        (Exchange(b"hi\n", re.compile("HI\n")), "write the pattern over bytes"),  # type: ignore[arg-type]
+        ((b"hi\n", b"HI\n"), "is no exchange"),
+    ],
+)
+def test_bad_exchanges_get_one_clear_error(exchange: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        check(Upper, [exchange], kinds=["TCPServer"])
+
+
+def test_one_exchange_needs_no_list() -> None:
+    assert check(Upper, HELLO[0], kinds=["TCPServer"], checks=()).ok
 
 
 def test_a_check_that_breaks_is_ours_and_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
