@@ -21,6 +21,7 @@ __all__ = (
     "IN",
     "OUT",
     "RDHUP",
+    "ROOM",
     "Descriptors",
     "EventFd",
     "Handle",
@@ -31,8 +32,11 @@ __all__ = (
     "is_virtual",
 )
 
-#: What somebody waits for who reads.
-DATA = "data on"
+#: What somebody waits for who reads, and who writes.
+DATA, ROOM = "data on", "room on"
+
+#: All events.
+ANYTHING = -1
 
 #: Higher than any descriptor that a system gives, so that a call that goes past the simulation meets EBADF and nothing else.
 FIRST_FD = 1 << 30
@@ -40,6 +44,9 @@ FIRST_FD = 1 << 30
 IN = select.POLLIN | select.POLLRDNORM
 OUT = select.POLLOUT | select.POLLWRNORM
 RDHUP = getattr(select, "POLLRDHUP", 0)
+
+
+_AWAITED = {DATA: IN, ROOM: OUT}
 
 
 def is_virtual(fd: Any) -> bool:
@@ -74,7 +81,7 @@ class Handle:
     Attributes:
         references: Descriptors and calls that hold it.
         version: Counts its changes, for those who want to be told of each once.
-        waiters: Tasks to wake whenever its state changes.
+        waiters: Tasks to wake whenever its state changes, each with the events that it waits for.
         watcher: Who wants to know when somebody waits for input of it.
         calls: What goes wrong in the calls on its sockets.
     """
@@ -86,7 +93,7 @@ class Handle:
     def __init__(self) -> None:
         self.references = 0
         self.version = 0
-        self.waiters: dict[Task, None] = {}
+        self.waiters: dict[Task, int] = {}
 
     @property
     def kernel(self) -> Kernel:
@@ -104,19 +111,20 @@ class Handle:
         """The events of poll(2) that are true now."""
         return OUT
 
-    def changed(self) -> None:
-        """Let those look who wait."""
+    def changed(self, events: int = ANYTHING) -> None:
+        """Let those look who wait: for anything, or for one of these events."""
         self.version += 1
         if self.waiters:
             kernel = self.kernel
-            for task in list(self.waiters):
-                kernel.wake(task)
+            for task, wanted in list(self.waiters.items()):
+                if events == ANYTHING or wanted & events:
+                    kernel.wake(task)
 
     def wait(self, what: str, until: int | None) -> bool:
         """Wait until something has changed; False if the time is up."""
         kernel = self.kernel
         task = kernel.current
-        self.waiters[task] = None
+        self.waiters[task] = _AWAITED.get(what, ANYTHING)
         self.references += 1
         watcher = self.watcher
         if watcher is not None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ._kernel import Kernel
     from ._task import Task
 
-__all__ = ("SimLock", "SimRLock", "nanoseconds")
+__all__ = ("SimLock", "SimRLock", "SimSentinel", "nanoseconds")
 
 
 def nanoseconds(seconds: float) -> int:
@@ -137,6 +137,30 @@ class SimLock:
     acquire_lock = acquire
     release_lock = release
     locked_lock = locked
+
+
+class SimSentinel(SimLock):
+    """The lock that tells whether a thread runs. Servers ask this of all their threads for each client, which is no waiting."""
+
+    __slots__ = ()
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """See `threading.Lock.acquire`."""
+        if blocking or not self._locked:
+            return super().acquire(blocking, timeout)
+        kernel = participant()
+        if kernel is None:
+            return super().acquire(blocking, timeout)
+        kernel.touched()
+        return False
+
+    def locked(self) -> bool:
+        """See `threading.Lock.locked`."""
+        kernel = participant()
+        if kernel is None or not self._locked:
+            return super().locked()
+        kernel.touched()
+        return True
 
 
 class SimRLock:

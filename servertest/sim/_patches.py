@@ -25,7 +25,7 @@ from .._support._processes import have_processes
 from ..faults import derived_seed
 from ._active import active, participant
 from ._handles import EventFd, PipeReader, PipeWriter, failure, is_virtual
-from ._locks import SimLock, SimRLock, nanoseconds
+from ._locks import SimLock, SimRLock, SimSentinel, nanoseconds
 from ._polling import SimEpoll, SimPoll, select_simulated
 from ._socket import BareSocket, SimSocket, release_sockets, simulated_class
 
@@ -391,9 +391,9 @@ def _spawn(kernel: Kernel, thread: threading.Thread, function: _Function, args: 
     return task
 
 
-def _set_sentinel(kernel: Kernel) -> SimLock:
+def _set_sentinel(kernel: Kernel) -> SimSentinel:
     """The lock that Python 3.11 and 3.12 release when a thread has ended."""
-    lock = SimLock()
+    lock = SimSentinel()
     # Not through release(): a thread that has ended cannot be made to wait.
     kernel.current.on_end.append(lambda: _let_go(kernel, lock))
     return lock

@@ -69,7 +69,7 @@ def wait_for_any(kernel: Kernel, handles: list[tuple[Handle, int]], until: int |
     ]
     watchers: list[Watcher] = []
     for handle, events in handles:
-        handle.waiters[task] = None
+        handle.waiters[task] = handle.waiters.get(task, 0) | events
         handle.references += 1
         if handle.watcher is not None:
             watchers.append(handle.watcher)

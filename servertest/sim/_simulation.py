@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from .._support import UsageError
 from ..clients import connect
 from ..faults import plan as to_plan
+from ..wire._faulty_keeper import Share, keeper
 from ._active import active, participant
 from ._adopting import Adopted
 from ._history import EventLog
@@ -126,7 +127,6 @@ class Simulation:
         self._paths = 0
         self._keys = 0
         self._collects = False
-        self._keeper: dict[str, Any] | None = None
         self._boots: dict[str, Callable[[], object]] = {}
 
     # -- beginning and end
@@ -147,7 +147,7 @@ class Simulation:
         # Finalisers would run at times that no seed decides.
         self._collects = gc.isenabled()
         gc.disable()
-        self._keeper = _take_keeper()
+        keeper.elsewhere = _own_share(self.kernel)
         self._patches.install()
         active.kernel = self.kernel
         self.kernel.enter(self.network.local)
@@ -213,7 +213,7 @@ class Simulation:
         finally:
             active.kernel = None
             self._patches.remove()
-            _give_back_keeper(self._keeper)
+            keeper.elsewhere = None
             self._adopted.give_back()
             if self._collects:
                 gc.enable()
@@ -473,21 +473,18 @@ class Simulation:
         return kernel
 
 
-def _take_keeper() -> dict[str, Any] | None:
+def _own_share(kernel: Kernel) -> Callable[[], Share | None]:
     """Faulty sockets share a relay, which is a thread: those of the simulation have their own."""
-    module = sys.modules.get("servertest.wire._faulty_keeper")
-    if module is None:
-        return None
-    before = dict(vars(module.keeper))
-    module.keeper.__init__()
-    return before
+    made: list[Share] = []
 
+    def share() -> Share | None:
+        if participant() is not kernel:
+            return None
+        if not made:
+            made.append(Share())
+        return made[0]
 
-def _give_back_keeper(before: dict[str, Any] | None) -> None:
-    module = sys.modules.get("servertest.wire._faulty_keeper")
-    if module is not None:
-        module.keeper.__init__()
-        vars(module.keeper).update(before or {})
+    return share
 
 
 def simulate(seed: int | str = 0, **options: Any) -> Simulation:

@@ -19,7 +19,7 @@ from ..wire._faulty_calls import FaultyCalls, system_error
 from ._active import active, participant
 from ._datagrams import DatagramEnd
 from ._errors import CannotSimulate
-from ._handles import DATA, failure, is_virtual
+from ._handles import DATA, ROOM, failure, is_virtual
 from ._locks import nanoseconds
 from ._streams import StreamEnd
 
@@ -326,7 +326,7 @@ class BareSocket(socket.socket):
                 kernel,
                 end,
                 lambda: end.transmit(view),
-                "room on",
+                ROOM,
                 at_once=bool(flags & _DONTWAIT),
                 sending=True,
             )
@@ -341,9 +341,7 @@ class BareSocket(socket.socket):
         while sent < len(view):
             try:
                 rest = view[sent:]
-                sent += self._sim_do(
-                    kernel, end, functools.partial(end.transmit, rest), "room on", sending=True
-                )
+                sent += self._sim_do(kernel, end, functools.partial(end.transmit, rest), ROOM, sending=True)
             except OSError:
                 break
         return sent
@@ -363,7 +361,7 @@ class BareSocket(socket.socket):
                     kernel,
                     end,
                     functools.partial(end.transmit, part),
-                    "room on",
+                    ROOM,
                     at_once=bool(flags & _DONTWAIT),
                     until=until,
                     sending=True,

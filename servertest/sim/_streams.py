@@ -141,7 +141,7 @@ class StreamEnd(Handle):
             del self.incoming[:size]
             self.kernel.progress()
             if self.peer is not None:
-                self.peer.changed()
+                self.peer.changed(OUT)
         return taken
 
     def transmit(self, data: memoryview) -> int | None:
@@ -235,7 +235,7 @@ class StreamEnd(Handle):
                 self.out.abort()
             return
         self.incoming += data
-        self.changed()
+        self.changed(IN)
 
     def on_fin(self) -> None:
         """The peer will send nothing more."""

@@ -7,6 +7,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from ..wire._line import ABORTED, CLOSED, FINISHED, Line
+from ._handles import OUT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -132,7 +133,7 @@ class Wire:
         if self.pump is None:
             if not stages:
                 return
-            self.pump = LinePump(self.source.kernel, Line(), self._come, self.source.changed)
+            self.pump = LinePump(self.source.kernel, Line(), self._come, self._makes_room)
         self.pump.line.set_stages(stages, self.pump.now)
         self.pump.pump()
 
@@ -182,7 +183,10 @@ class Wire:
         self.held_bytes = 0
         for output in held:
             self._deliver(output)
-        self.source.changed()
+        self._makes_room()
+
+    def _makes_room(self) -> None:
+        self.source.changed(OUT)
 
     def _deliver(self, output: Output) -> None:
         if isinstance(output, bytes):
