@@ -82,7 +82,7 @@ def cut(stream: bytes, sizes: list[int]) -> list[bytes]:
 
 
 @given(steps=STEPS, stream=st.lists(WORDS, max_size=8).map(b"".join), cuts=CUTS, order=st.booleans())
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_how_a_stream_is_cut_changes_nothing(
     steps: list[Plan], stream: bytes, cuts: list[int], order: bool
 ) -> None:
@@ -100,7 +100,7 @@ def test_how_a_stream_is_cut_changes_nothing(
     framing=st.sampled_from([Delimited(b"\r\n"), LengthPrefixed(2)]),
     last=st.booleans(),
 )
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_nor_does_it_with_messages(
     steps: list[Plan], words: list[bytes], cuts: list[int], framing: Framing, last: bool
 ) -> None:
@@ -113,7 +113,7 @@ def test_nor_does_it_with_messages(
 
 
 @given(st.lists(st.binary(max_size=30), max_size=10), st.integers(0, 5))
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_nothing_that_a_client_sends_breaks_anything(pieces: list[bytes], seed: int) -> None:
     script = Script()
     script.banner(b"hi", slowly=3)

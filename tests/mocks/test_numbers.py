@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from servertest._support import UsageError
 from servertest.mocks import MockServer
@@ -15,6 +15,7 @@ RANGES = st.builds(range, st.integers(1, 30), st.integers(1, 60), st.integers(1,
 SETS = st.frozensets(st.integers(1, 60), min_size=1, max_size=5)
 
 
+@settings(deadline=None)
 @given(RANGES | SETS | st.integers(1, 60), RANGES | SETS)
 def test_whether_they_meet(one: Any, other: Any) -> None:
     numbers = {one} if isinstance(one, int) else set(one)

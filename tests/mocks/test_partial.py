@@ -25,7 +25,7 @@ PATTERNS = [
 
 @pytest.mark.parametrize("source", PATTERNS)
 @given(data=st.data())
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_every_beginning_of_what_matches_may_become_it(source: bytes, data: st.DataObject) -> None:
     pattern = re.compile(source)
     whole = data.draw(st.from_regex(pattern, fullmatch=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -135,8 +136,10 @@ def test_tarpit(serve: Any) -> None:
 
 def test_chat(serve: Any) -> None:
     server = serve(LineChat)
-    with server.connect() as one, server.connect() as two:
-        one.expect(b"* welcome, guest1\r\n")
+    with contextlib.ExitStack() as stack:
+        one = stack.enter_context(server.connect())
+        one.expect(b"* welcome, guest1\r\n")  # before another one comes, who might be faster
+        two = stack.enter_context(server.connect())
         two.expect(b"* welcome, guest2\r\n")
         one.expect(b"* guest2 has come\r\n")
         two.send_all(b"/name ann\r\n")

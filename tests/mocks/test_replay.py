@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from servertest import launch
 from servertest._support import DeadlineExceeded, UsageError, refused_address
@@ -229,6 +229,7 @@ def test_secrets_do_not_reach_the_disk_and_may_be_others_when_replayed(tmp_path:
         client.expect(re.compile(rb"(?s:GET .*\*\*\*\r\n\r\n)"))
 
 
+@settings(deadline=None)
 @given(cuts=st.lists(st.integers(0, len(AUTH)), max_size=6))
 def test_however_the_pieces_fell(cuts: list[int]) -> None:
     places = [0, *sorted(cuts), len(AUTH)]

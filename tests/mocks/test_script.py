@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from servertest._support import UsageError
 from servertest.faults import Latency, ResetPeer, upstream
@@ -38,6 +38,7 @@ def test_a_conversation() -> None:
     assert stage.performance.over
 
 
+@settings(deadline=None)
 @given(cuts=st.lists(st.integers(1, 12), max_size=30))
 def test_how_the_stream_is_cut_changes_nothing(cuts: list[int]) -> None:
     stream = b"HELO me\r\nNOOP\r\nNOOP\r\nQUIT\r\n"
@@ -121,6 +122,7 @@ def test_what_the_server_does_on_its_own_beside_steps_for_ever() -> None:
         script.push(b"news")
 
 
+@settings(deadline=None)
 @given(order=st.permutations([b"A", b"B", b"C"]))
 def test_in_any_order(order: list[bytes]) -> None:
     script = Script()

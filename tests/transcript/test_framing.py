@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from servertest._support import UsageError
 from servertest.transcript import (
@@ -50,6 +50,7 @@ FRAMINGS = [
 ]
 
 
+@settings(deadline=None)
 @given(
     message=st.text("ab", max_size=6).map(str.encode),
     delimiter=st.text("ab", min_size=1, max_size=4).map(str.encode),
@@ -64,6 +65,7 @@ def test_what_a_delimiter_would_end_too_early_is_refused(message: bytes, delimit
 
 
 @pytest.mark.parametrize("framing", FRAMINGS, ids=lambda framing: str(framing).partition(" at 0x")[0])
+@settings(deadline=None)
 @given(messages=st.lists(st.binary(max_size=40), max_size=6), cuts=st.lists(st.integers(1, 9), max_size=20))
 def test_messages_come_back_however_the_stream_is_cut(
     framing: Framing, messages: list[bytes], cuts: list[int]
@@ -80,6 +82,7 @@ def test_messages_come_back_however_the_stream_is_cut(
     assert found == messages
 
 
+@settings(deadline=None)
 @given(pieces=st.lists(st.binary(), max_size=5))
 def test_the_whole_stream_is_one_message_once_it_ends(pieces: list[bytes]) -> None:
     cutter = Cutter(WholeStream())

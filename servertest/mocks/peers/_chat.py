@@ -32,9 +32,10 @@ class LineChat(Peer):
             room.count += 1
             name = f"guest{room.count}"
             others = list(room.guests)
+            # Nobody says anything to a guest before that.
+            sock.sendall(f"* welcome, {name}\r\n".encode())
             room.guests[name] = sock
         try:
-            sock.sendall(f"* welcome, {name}\r\n".encode())
             for other in others:
                 self._send(room, other, f"* {name} has come")
             with sock.makefile("rb") as lines:
