@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 
 from ._relay import Relay
 
-__all__ = ("keeper",)
+__all__ = ("Share", "keeper")
 
 
-class _Keeper:
-    """Starts the relay for the first who needs it, and stops it after the last. A forked child begins anew."""
+class Share:
+    """Starts the relay for the first who needs it, and stops it after the last."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -37,11 +38,38 @@ class _Keeper:
             relay.stop()
 
     def abandon(self) -> None:
-        """In a forked child: the relay is the parent's, and its sockets must not stay open here."""
-        relay = self._relay
-        self.__init__()  # type: ignore[misc]
-        if relay is not None:
-            relay.abandon()
+        """The relay is another process's, and its sockets must not stay open here."""
+        if self._relay is not None:
+            self._relay.abandon()
+
+
+class _Keeper:
+    """The share of the calling thread: that of the process, in which a forked child begins anew, or that of a world of its own.
+
+    Attributes:
+        elsewhere: Answers with the share of the world, such as a simulation, to which the calling thread belongs; None if to none.
+    """
+
+    def __init__(self) -> None:
+        self.elsewhere: Callable[[], Share | None] | None = None
+        self._share = Share()
+
+    def enter(self) -> Relay:
+        """See `Share.enter`."""
+        return self._of_caller().enter()
+
+    def leave(self) -> None:
+        """See `Share.leave`."""
+        self._of_caller().leave()
+
+    def abandon(self) -> None:
+        """In a forked child."""
+        share, self._share = self._share, Share()
+        share.abandon()
+
+    def _of_caller(self) -> Share:
+        found = None if self.elsewhere is None else self.elsewhere()
+        return self._share if found is None else found
 
 
 keeper = _Keeper()

@@ -1,7 +1,9 @@
 """The rest of the library runs in a simulation as it is: mock servers, the proxy, checks, faulty sockets, asyncio."""
 
+import _thread
 import asyncio
 import socket
+import threading
 
 import pytest
 
@@ -60,6 +62,32 @@ def test_faulty_sockets_outside_are_as_before() -> None:
             with server:
                 client.sendall(b"x")
                 assert server.recv(10) == b"x"
+
+
+def test_what_ends_outside_meanwhile_is_counted_there() -> None:
+    begun, ended = _thread.allocate_lock(), _thread.allocate_lock()
+    begun.acquire()
+    ended.acquire()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = faulty(socket.create_connection(listener.getsockname()), Latency(0.001))
+        server, _ = listener.accept()
+        (relay,) = (thread for thread in threading.enumerate() if "faulty sockets" in thread.name)
+
+        def close_outside() -> None:
+            begun.acquire()
+            client.close()
+            server.close()
+            relay.join(5)
+            ended.release()
+
+        closer = threading.Thread(target=close_outside)
+        closer.start()
+        with Simulation(1) as net:
+            begun.release()
+            ended.acquire()
+            test_faulty_sockets(net)
+        closer.join(5)
+        assert not relay.is_alive()
 
 
 def test_exchanges_are_checked(net: Simulation) -> None:
