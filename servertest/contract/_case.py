@@ -20,7 +20,7 @@ from ._subject import Profile
 from ._violation import Violation
 from ._wrong import Wrong
 
-__all__ = ("IN_A_PROCESS", "NEEDS_MEMORY", "Case", "transcript_of")
+__all__ = ("IN_A_PROCESS", "NEEDS_MEMORY", "Case")
 
 NEEDS_MEMORY = "it needs a request handler that can be called in memory"
 #: How handlers are launched: where they can do no harm. What they leave behind is looked at by checks that tell what is there once from what
