@@ -18,7 +18,7 @@ from .._support import (
     format_address,
     suggests_keywords,
 )
-from ..faults import History, Trace, plan
+from ..faults import History, Plan, Trace, plan
 from ..launch import FunctionTarget, HandlerTarget, Kind, launch
 from ..transcript import Transcript, matches
 from ..wire import observed_number
@@ -65,7 +65,7 @@ class MockServer(Script):
         framing: Where messages end; without, a stream is taken as it comes.
         address: Where, as for `launch`; a free loopback address by default.
         tls: As for `launch`: True, "mutual", a profile or the name of one.
-        faults: What goes wrong on each connection, in both directions unless aimed.
+        faults: What goes wrong on each connection, in both directions unless aimed; or where connections are accepted.
         seed: Where the random numbers of faults and of garbage come from.
         patient: Whether a request that nothing expects waits until something does, instead of ending the conversation.
         timeout: Seconds that stopping may take.
@@ -90,7 +90,7 @@ class MockServer(Script):
     ) -> None:
         chosen = kind_for(kind)
         super().__init__(chosen.transport, framing, lock=threading.RLock(), changed=self._wake)
-        self._whole = plan(faults)
+        self._whole, at_the_door = _parted(plan(faults))
         self._whole.check(chosen.transport, ("line",))
         self._seed = seed
         self._patient = patient
@@ -111,7 +111,13 @@ class MockServer(Script):
         self._datagrams = DatagramActor(self._begin_peer, self._progressed) if datagram else None
         try:
             self.running: Running = launch(
-                self._target(), kind=chosen, address=address, tls=tls, timeout=timeout
+                self._target(),
+                kind=chosen,
+                address=address,
+                tls=tls,
+                timeout=timeout,
+                faults=at_the_door or None,
+                seed=seed,
             )
         except BaseException:
             if self._datagrams is not None:
@@ -287,10 +293,9 @@ class MockServer(Script):
 
     @property
     def histories(self) -> list[History]:
-        """Faults, seed and what was decided, those of single steps included; nothing if there was nothing."""
-        if not self._whole and not self.trace:
-            return []
-        return [History("mock server", self._whole, self._seed, self.trace, self.transcript.started)]
+        """Faults, seeds and what was decided, of single steps, of the door and of clients too; nothing if there was nothing."""
+        own = History("mock server", self._whole, self._seed, self.trace, self.transcript.started)
+        return [*([own] if self._whole or self.trace else []), *self.running.histories]
 
     def _found(self, expected: Expected, connection: int | None) -> list[Request]:
         return [
@@ -394,8 +399,10 @@ class MockServer(Script):
     def _let_in(self) -> None:
         """Clients that have connected are heard, even if that was a moment ago."""
         listener = getattr(self.running.server, "socket", None)
-        if self._datagrams is not None or listener is None or not hasattr(select, "poll"):
+        if self._datagrams is not None or not hasattr(select, "poll"):
             return
+        if listener is None or listener.fileno() < 0:
+            return  # nobody can come in any more
         busy = self.running.kind.concurrency == "sync" and any(not actor.settled for actor in self._actors)
         poll = select.poll()
         poll.register(listener.fileno(), select.POLLIN)
@@ -487,3 +494,9 @@ class MockServer(Script):
             actor.wake()
         if getattr(self, "_datagrams", None) is not None:
             self._datagrams.wake()  # type: ignore[union-attr]
+
+
+def _parted(faults: Plan) -> tuple[Plan, Plan]:
+    """Those that work on what passes, or claim to; and those that work where connections are accepted, which is the server's affair."""
+    at_the_door = Plan(tuple(entry for entry in faults if entry.fault.place == "listener"))
+    return Plan(tuple(entry for entry in faults if entry.fault.place != "listener")), at_the_door

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from servertest._support import DeadlineExceeded, Mismatch, PeerReset, UnknownKeyword, UsageError, have_ipv6
-from servertest.faults import Latency, ResetPeer
+from servertest.faults import AcceptError, Latency, ResetPeer, Slicer
 from servertest.launch import HandlerError
 from servertest.mocks import Frame, MockFailed, MockServer, Template
 from servertest.transcript import Datagrams, Delimited
@@ -466,10 +466,40 @@ def test_what_nobody_can_look_for(use: Callable[[MockServer], object], says: str
         mock.forgive()
 
 
+def test_faults_where_connections_are_accepted(make: Callable[..., MockServer]) -> None:
+    mock = make(faults=AcceptError(nth=1) | Slicer(average_size=1))
+    mock.expect(b"A").reply(b"abc").close()
+
+    def ask() -> bytes:
+        with mock.connect() as client:
+            client.send_all(b"A")
+            return bytes(client.read_eof())
+
+    with pytest.raises(ConnectionResetError):
+        ask()
+    assert ask() == b"abc"
+    assert [type(entry.fault).__name__ for one in mock.histories for entry in one.faults] == [
+        "Slicer",
+        "AcceptError",
+    ]
+    mock.stop()
+
+
+def test_a_mock_server_that_refuses(make: Callable[..., MockServer]) -> None:
+    mock = make(faults="refuse")
+    mock.expect(b"A")
+    with pytest.raises(ConnectionRefusedError):
+        mock.connect()
+    with pytest.raises(MockFailed, match="nobody has connected"):
+        mock.stop()
+
+
 def test_other_nonsense() -> None:
     with pytest.raises(UnknownKeyword, match=r"^MockServer\(\) knows no frming=; did you mean framing="):
         MockServer(frming=Delimited())  # type: ignore[call-arg]
     with pytest.raises(UsageError, match="cannot be done here"):
+        MockServer(faults="fail_call")
+    with pytest.raises(UsageError, match="take a forking kind"):
         MockServer(faults="fail_fork")
     with MockServer() as mock:
         for wrong in (0, [], [0], "1", True, range(3)):
