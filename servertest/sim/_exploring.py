@@ -157,6 +157,30 @@ def _single_switch(
     return None
 
 
+def _two_switches(
+    scenario: Callable[[Simulation], object],
+    seed: int,
+    options: dict[str, Any],
+    known: dict[Any, int],
+    kind: type[BaseException],
+) -> dict[Any, int] | None:
+    """Two switches that are enough, one of which is known to be among those that make it fail."""
+    for place, number in known.items():
+        strategy = _replay(scenario, seed, options, {place: number}).net.strategy
+        assert isinstance(strategy, ReplayStrategy)
+        middle = strategy.reached.get(place, 0)
+        offered = [
+            (abs(at - middle), other, one)
+            for at, (other, numbers) in enumerate(strategy.offered)
+            for one in numbers
+        ]
+        # What lies near the known one is the most likely.
+        for _, other, one in sorted(offered)[: _ATTEMPTS // len(known)]:
+            if type(_replay(scenario, seed, options, {place: number, other: one}).error) is kind:
+                return {place: number, other: one}
+    return None
+
+
 def _smallest(
     scenario: Callable[[Simulation], object],
     seed: int,
@@ -192,5 +216,6 @@ def _smallest(
             else:
                 start += size
         if size == 1 and not shrunk:
-            return {place: schedule[place] for place in kept}
+            found = {place: schedule[place] for place in kept}
+            return (_two_switches(scenario, seed, options, found, kind) if len(found) > 2 else None) or found
         size = max(size // 2, 1)

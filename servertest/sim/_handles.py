@@ -32,6 +32,9 @@ __all__ = (
     "is_virtual",
 )
 
+#: A failing test shows its own line, not ours.
+__tracebackhide__ = True
+
 #: What somebody waits for who reads, and who writes.
 DATA, ROOM = "data on", "room on"
 

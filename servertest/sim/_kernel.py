@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ("Kernel",)
 
+#: A failing test shows its own line, not ours.
+__tracebackhide__ = True
+
 #: How much an operation that changes nothing weighs, and from when on the task is taken for one that waits by asking.
 TRIED, LOOKED, TOUCHED = 100, 10, 1
 _SPINNING = 10_000

@@ -1,4 +1,4 @@
-"""A history as a ladder: a column for each thread, time running down."""
+"""A history as a ladder: a lane for each thread, time running down."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 __all__ = ("draw_ladder",)
 
-_WIDTH = 38
+#: More lanes than this would leave no room for what is said.
+_LANES = 20
+_NAME = 24
 
 
 def draw_ladder(entries: Sequence[tuple[int, str, str]], *, lines: int = 60) -> str:
-    """Draw what happened.
+    """Draw what happened: each thread has a lane, and on each line the one that acts is marked, with ``>`` where it was made to make way.
 
     Args:
         entries: Nanoseconds, who, and what.
@@ -18,11 +20,21 @@ def draw_ladder(entries: Sequence[tuple[int, str, str]], *, lines: int = 60) -> 
     """
     shown = entries[-lines:]
     names = list(dict.fromkeys(who for _, who, _ in shown))
-    head = " " * 12 + "".join(f"{name[: _WIDTH - 2]:<{_WIDTH}}" for name in names)
-    rows = [head.rstrip()]
+    lanes = min(len(names), _LANES)
+    width = min(max((len(name) for name in names), default=0), _NAME)
+    rows = []
     if len(entries) > lines:
-        rows.append(f"  ... {len(entries) - lines} lines before")
+        rows.append(f"... {len(entries) - lines} lines before")
+    before: int | None = None
     for now, who, what in shown:
-        indent = " " * (_WIDTH * names.index(who))
-        rows.append(f"{now / 1e9:10.6f}  {indent}{what}".rstrip())
+        lane = names.index(who)
+        mark = ">" if what.startswith("makes way") else "*"
+        rungs = "".join(f" {mark if at == min(lane, lanes - 1) else '|'}" for at in range(lanes))
+        time = "" if now == before else f"{now / 1e9:.6f}"
+        rows.append(f"{time:>11} {rungs}  {_short(who, width):<{width}}  {what}".rstrip())
+        before = now
     return "\n".join(rows)
+
+
+def _short(name: str, width: int) -> str:
+    return name if len(name) <= width else name[: width - 3] + "..."

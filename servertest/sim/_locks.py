@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ("SimLock", "SimRLock", "SimSentinel", "nanoseconds")
 
+#: A failing test shows its own line, not ours.
+__tracebackhide__ = True
+
 
 def nanoseconds(seconds: float) -> int:
     """Whole nanoseconds to wait, and one more: a wait is never over before its time, also for those who reckon in floating seconds."""

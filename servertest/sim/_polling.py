@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ("SimEpoll", "SimPoll", "select_simulated", "wait_for_any", "wait_for_events")
 
+#: A failing test shows its own line, not ours.
+__tracebackhide__ = True
+
 _ALWAYS = select.POLLERR | select.POLLHUP
 
 _ONE_SHOT = getattr(select, "EPOLLONESHOT", 0)

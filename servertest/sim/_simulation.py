@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ("Simulation", "Spawned", "simulate")
 
+#: A failing test shows its own line, not ours.
+__tracebackhide__ = True
+
 T = TypeVar("T")
 
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ("BareSocket", "SimSocket", "release_sockets", "simulated_class")
 
+#: A failing test shows its own line, not ours.
+__tracebackhide__ = True
+
 T = TypeVar("T")
 
 #: What accept() says of somebody who has come and is gone again.

@@ -31,13 +31,21 @@ Schedule: TypeAlias = Mapping[Place, int]
 
 
 class Strategy:
-    """The plain order: a task runs until it has to wait, and who has waited longest is next."""
+    """The plain order: a task runs until it has to wait, and who has waited longest is next; who had to make way comes after all others.
+
+    So one switch is enough for a race in which one thread is held up and others pass it.
+    """
 
     #: Whether the history shall say where a thread made way.
     tells = False
 
     def __init__(self) -> None:
         self.taken: dict[Place, int] = {}
+        self._behind: set[Task] = set()
+
+    def plain(self, ready: list[Task]) -> Task:
+        """Who is next in the plain order."""
+        return next((task for task in ready if task not in self._behind), ready[0])
 
     def interrupt(self, task: Task, ready: list[Task], kind: str) -> Task | None:
         """Whether a task that could go on has to make way, and for whom. It has come to something that others may notice."""
@@ -47,7 +55,7 @@ class Strategy:
     def next(self, task: Task, ready: list[Task]) -> Task:
         """Who goes on when a task has to wait."""
         task.decisions += 1
-        return ready[0]
+        return self.plain(ready)
 
     def draw(self) -> float:
         """A random number from 0 to 1, for what else is left to chance."""
@@ -79,6 +87,7 @@ class RandomStrategy(Strategy):
         """See `Strategy`."""
         place = task.number, task.decisions
         task.decisions += 1
+        self._behind.discard(task)
         self._decided += 1
         draw = self.draw()
         chance = self._chances[kind]
@@ -89,12 +98,14 @@ class RandomStrategy(Strategy):
             return None
         self._held[task] = self._decided + (1 << int(self.draw() * _LONGEST_HOLD))
         self.taken[place] = chosen.number
+        self._behind.add(task)
         return chosen
 
     def next(self, task: Task, ready: list[Task]) -> Task:
         """See `Strategy`."""
         place = task.number, task.decisions
         task.decisions += 1
+        self._behind.discard(task)
         self._decided += 1
         if len(ready) == 1:
             return ready[0]
@@ -102,7 +113,7 @@ class RandomStrategy(Strategy):
             held_up = ready[int(self.draw() * len(ready))]
             self._held[held_up] = self._decided + (1 << int(self.draw() * _LONGEST_HOLD))
         chosen = self._free(ready) or ready[0]
-        if chosen is not ready[0]:
+        if chosen is not self.plain(ready):
             self.taken[place] = chosen.number
         return chosen
 
@@ -127,18 +138,24 @@ class ReplayStrategy(Strategy):
         self._schedule = dict(schedule)
         #: Who else could have gone on, decision by decision.
         self.offered: list[tuple[Place, tuple[int, ...]]] = []
+        #: How many decisions had gone before those of the schedule.
+        self.reached: dict[Place, int] = {}
 
     def interrupt(self, task: Task, ready: list[Task], kind: str) -> Task | None:
         """See `Strategy`."""
-        return self._wanted(task, ready)
+        chosen = self._wanted(task, ready)
+        if chosen is not None:
+            self._behind.add(task)
+        return chosen
 
     def next(self, task: Task, ready: list[Task]) -> Task:
         """See `Strategy`."""
-        return self._wanted(task, ready) or ready[0]
+        return self._wanted(task, ready) or self.plain(ready)
 
     def _wanted(self, task: Task, ready: list[Task]) -> Task | None:
         place = task.number, task.decisions
         task.decisions += 1
+        self._behind.discard(task)
         number = self._schedule.get(place)
         if number is None:
             self.offered.append((place, tuple(other.number for other in ready)))
@@ -146,5 +163,6 @@ class ReplayStrategy(Strategy):
         for other in ready:
             if other.number == number:
                 self.taken[place] = number
+                self.reached[place] = len(self.offered)
                 return other
         return None

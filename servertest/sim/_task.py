@@ -14,7 +14,9 @@ __all__ = ("ENDED", "FROZEN", "PARKED", "READY", "RUNNING", "Task")
 READY, RUNNING, PARKED, ENDED, FROZEN = "ready", "runs", "waits", "ended", "frozen"
 
 #: Frames of these say nothing about what a thread does.
-_INNER = ("/servertest/sim/", "/threading.py", "/selectors.py", "/socket.py", "/queue.py")
+_INNER = ("/threading.py", "/selectors.py", "/socket.py", "/socketserver.py", "/queue.py")
+
+_SIMULATION, _PACKAGE = __file__.rpartition("/")[0], __file__.rpartition("/sim/")[0]
 
 
 class Task:
@@ -94,11 +96,15 @@ class Task:
 
     def frame(self) -> FrameType | None:
         """Where it is: the innermost frame that is the program's own."""
-        frame = innermost = sys._current_frames().get(self.ident)
-        while frame is not None:
-            if not any(part in frame.f_code.co_filename for part in _INNER):
-                return frame
-            frame = frame.f_back
+        innermost = sys._current_frames().get(self.ident)
+        for own in (_PACKAGE, _SIMULATION):
+            frame = innermost
+            while frame is not None:
+                if not frame.f_code.co_filename.startswith(own) and not frame.f_code.co_filename.endswith(
+                    _INNER
+                ):
+                    return frame
+                frame = frame.f_back
         return innermost
 
     def row(self, now: int) -> str:

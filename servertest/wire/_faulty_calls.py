@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ("UNTOUCHED", "CallFaults", "CallName", "FaultyCalls", "system_error")
 
+#: A failing test shows its own line, not ours.
+__tracebackhide__ = True
+
 # At run time it may not be a socket itself: the layout of a mixed class must be that of the socket class alone.
 if TYPE_CHECKING:
     _Mixin = socket.socket
