@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ..clients import DatagramClient
     from ..proxy import Link
-    from ..transcript import Framing
+    from ..transcript import Framing, Transcript
 
 __all__ = ("Extending", "RecordMode", "recorded")
 
@@ -150,6 +150,16 @@ class Extending:
     def port(self) -> int:
         """The port of its address."""
         return self.mock.port
+
+    @property
+    def path(self) -> str:
+        """The path of its Unix socket."""
+        return self.mock.path
+
+    @property
+    def transcript(self) -> Transcript:
+        """What has passed, secrets included."""
+        return self.mock.transcript
 
     def connect(self, **options: Any) -> Any:
         """A client that is connected to it, as of `Running.connect`."""

@@ -315,6 +315,22 @@ def test_new(store: Any, tmp_path: Path) -> None:
     assert "+PO***" in text
 
 
+def test_whatever_it_is_it_says_where_it_is(tmp_path: Path) -> None:
+    """A test need not know whether it replays, records or both."""
+    file = tmp_path / "x.wire"
+    file.write_text('connect\n< "x"\nclose server\n')
+    for mode in ("once", "new", "all"):
+        with launch(Echo, "ThreadingTCPServer") as echo, recorded(file, echo, mode=mode) as server:
+            assert server.address == (server.host, server.port)
+            with server.connect() as client:
+                client.half_close()
+                client.read_eof()
+            server.transcript.wait_idle(timeout=5)
+            assert len(server.transcript.connections) == 1
+            with pytest.raises(UsageError, match="has no path"):
+                _ = server.path
+
+
 def test_new_is_about_connections(tmp_path: Path) -> None:
     file = tmp_path / "x.wire"
     file.write_text('> "x"\n')
