@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._support import UsageError
+from .._support import UsageError, family_of
 from ._lines import Lines
 from ._local import SwarmFailed, package_root
 from ._merging import Merging
@@ -37,16 +38,17 @@ class LocustRunner:
         web: Serve Locust's web UI at ``HOST:PORT`` or ``PORT`` (on the loopback interface) while it goes on; None for no UI.
 
     Raises:
-        UsageError: Locust is not installed, or a value is malformed.
+        UsageError: Locust is not installed, a value is malformed, or somebody else has the port.
     """
 
     name = "locust"
 
-    def __init__(self, job: Job, *, workers: int = 2, web: str | None = None) -> None:
+    def __init__(self, job: Job, *, workers: int = 2, web: str | int | None = None) -> None:
         if util.find_spec("locust") is None:
             raise UsageError("the engine 'locust' needs Locust: install servertest[load]")
-        if workers < 1:
+        if type(workers) is not int or workers < 1:
             raise UsageError(f"workers is a whole number, at least 1, not {workers!r}")
+        ui = _web(web)
         self._workers = workers
         self._merging = Merging(workers)
         self._children: list[subprocess.Popen[bytes]] = []
@@ -56,12 +58,12 @@ class LocustRunner:
         try:
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the children
             self._stack.callback(self._log.close)
-            self._start_master(job, web)
+            self._start_master(job, ui)
         except BaseException:
             self.close()
             raise
 
-    def _start_master(self, job: Job, web: str | None) -> None:
+    def _start_master(self, job: Job, ui: list[str]) -> None:
         said, out = os.pipe()
         self._stack.callback(os.close, said)
         self._lines = Lines(said)
@@ -69,7 +71,7 @@ class LocustRunner:
         words = ["--master", "--master-bind-host", "127.0.0.1", "--master-bind-port", "0"]
         words += ["--expect-workers", str(self._workers), "--users", clients, "--spawn-rate", clients]
         try:
-            self._start([*words, *_web(web)], {"SERVERTEST_SWARM_OUT": str(out)}, keep=(out,))
+            self._start([*words, *ui], {"SERVERTEST_SWARM_OUT": str(out)}, keep=(out,))
         finally:
             os.close(out)
 
@@ -128,7 +130,8 @@ class LocustRunner:
 
     def _said(self) -> str:
         self._log.seek(0)
-        text = self._log.read().decode(errors="replace").strip()
+        # At its end Locust prints its statistics, of which there are none.
+        text = self._log.read().decode(errors="replace").partition("\nType  ")[0].strip()
         return f":\n{text[-2000:]}" if text else ""
 
     def stop(self) -> None:
@@ -163,11 +166,17 @@ def _say(child: subprocess.Popen[bytes], line: bytes) -> None:
         child.stdin.flush()
 
 
-def _web(web: str | None) -> list[str]:
+def _web(web: str | int | None) -> list[str]:
     """What makes Locust serve its UI, or not."""
     if web is None:
         return ["--headless", "--only-summary"]
-    host, _, port = web.rpartition(":")
-    if not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise UsageError(f"web is HOST:PORT or a port, not {web!r}")
-    return ["--autostart", "--web-host", host or "127.0.0.1", "--web-port", port]
+    host, _, port = str(web).rpartition(":")
+    if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise UsageError(f"web is HOST:PORT or a port from 1 to 65535, not {web!r}")
+    host = host or "127.0.0.1"
+    try:
+        # Locust would say so only after some seconds, and not clearly.
+        socket.create_server((host.strip("[]"), int(port)), family=family_of((host.strip("[]"), 0))).close()
+    except OSError as error:
+        raise UsageError(f"web: {host}:{port} cannot be had: {os.strerror(error.errno or 0)}") from None
+    return ["--autostart", "--web-host", host, "--web-port", port]

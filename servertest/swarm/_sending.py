@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from .._support import UsageError, format_address, reachable
+from .._support import UsageError, format_address, reachable, suggests_keywords
 from .._support._processes import have_processes
 from ._crowd import Crowd
 from ._job import Job
@@ -32,7 +32,16 @@ __tracebackhide__ = True
 EngineName: TypeAlias = Literal["local", "thread", "execnet", "locust"]
 """What plays the clients: a child process, or in a simulation a thread; a thread of this process; gateways of execnet; Locust."""
 
+_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "local": (),
+    "thread": (),
+    "execnet": ("gateways",),
+    "locust": ("workers", "web"),
+}
+"""The engines, and the options that each has."""
 
+
+@suggests_keywords
 def swarm(
     server: Any,
     profile: Profiled,
@@ -171,9 +180,14 @@ def _bar(made: Profile, file: TextIO) -> Callable[[], Bar]:
 
 
 def _runner(engine: str, options: Mapping[str, Any]) -> Callable[[Job], Runner]:
+    known = _OPTIONS.get(engine)
+    if known is None:
+        raise UsageError(f"an engine is {', '.join(map(repr, _OPTIONS))}, not {engine!r}")
+    for name in options:
+        if name not in known:
+            has = f"the options {', '.join(known)}" if known else "no options"
+            raise UsageError(f"the engine {engine!r} has {has}, not {name!r}")
     if engine in ("local", "thread"):
-        if options:
-            raise UsageError(f"the engine {engine!r} has no options, such as {next(iter(options))!r}")
         if engine == "local" and have_processes():
             return LocalRunner
         from ._thread import ThreadRunner
@@ -183,8 +197,6 @@ def _runner(engine: str, options: Mapping[str, Any]) -> Callable[[Job], Runner]:
         from ._execnet import ExecnetRunner
 
         return lambda job: ExecnetRunner(job, **options)
-    if engine == "locust":
-        from ._locust import LocustRunner
+    from ._locust import LocustRunner
 
-        return lambda job: LocustRunner(job, **options)
-    raise UsageError(f"an engine is 'local', 'thread', 'execnet' or 'locust', not {engine!r}")
+    return lambda job: LocustRunner(job, **options)

@@ -160,9 +160,17 @@ def test_too_many_clients_are_refused_by_the_limit_of_the_system() -> None:
     ("make", "said"),
     [
         (lambda: swarm(("192.0.2.1", 80), "idle"), "is not on this machine.*--i-own-this-host"),
+        (lambda: swarm(("127.0.0.1", 1), "idle", client=3), "did you mean clients="),  # type: ignore[call-arg]
         (lambda: swarm(3, "idle"), "a running server or an address"),
         (lambda: swarm(("127.0.0.1", 1), "idle", engine="ray"), "an engine is 'local'"),  # type: ignore[arg-type]
-        (lambda: swarm(("127.0.0.1", 1), "idle", options={"workers": 2}), "'local' has no options"),
+        (
+            lambda: swarm(("127.0.0.1", 1), "idle", options={"workers": 2}),
+            "'local' has no options, not 'workers'",
+        ),
+        (
+            lambda: swarm(("127.0.0.1", 1), "idle", engine="locust", options={"worker": 2}),
+            "options workers, web, not 'worker'",
+        ),
     ],
 )
 def test_what_cannot_be(make: Any, said: str) -> None:

@@ -189,8 +189,11 @@ def test_locust_with_its_web_ui(button: bool) -> None:
 def test_locust_that_fails_is_told() -> None:
     with pytest.raises(UsageError, match="at least 1"):
         swarm(("127.0.0.1", 1), PROFILE, engine="locust", options={"workers": 0}).start()
-    with pytest.raises(UsageError, match="HOST:PORT"):
-        swarm(("127.0.0.1", 1), PROFILE, engine="locust", options={"web": "here"}).start()
+    for web in ("here", "127.0.0.1:0", 65536):
+        with pytest.raises(UsageError, match="HOST:PORT or a port from 1 to 65535"):
+            swarm(("127.0.0.1", 1), PROFILE, engine="locust", options={"web": web}).start()
+    with sink() as (host, port), pytest.raises(UsageError, match=f"web: {host}:{port} cannot be had"):
+        swarm(("127.0.0.1", 1), PROFILE, engine="locust", options={"web": port}).start()
 
 
 def test_locust_is_never_imported_here() -> None:
