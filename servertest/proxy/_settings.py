@@ -263,6 +263,7 @@ def context_for_clients(settings: Settings, address: Address) -> tuple[ssl.SSLCo
     wanted = settings.tls
     if wanted is None:
         return None, None
+    _load_tls()
     if hasattr(wanted, "wrap_socket"):
         return wanted, None
     if hasattr(wanted, "server_context") and not hasattr(wanted, "server_credential"):
@@ -275,11 +276,19 @@ def context_for_clients(settings: Settings, address: Address) -> tuple[ssl.SSLCo
     return context, authority.client_credential(profile)
 
 
+def _load_tls() -> None:
+    """Load now what the link's thread will need: up to Python 3.11, two threads that load modules at once under pytest can hinder each
+    other (its rewriting of assertions parses them, which fails with "AST constructor recursion depth mismatch": gh-106905).
+    """
+    from ..wire import _relay_tls  # noqa: F401
+
+
 def context_for_server(settings: Settings) -> tuple[ssl.SSLContext | None, str | None]:
     """The context with which the link talks to the server, and the name to check there."""
     wanted = settings.upstream_tls
     if wanted is None:
         return None, None
+    _load_tls()
     context: ssl.SSLContext = _server_context(settings, wanted)
     name = settings.server_hostname
     if name is None and context.check_hostname:
