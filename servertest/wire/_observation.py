@@ -112,7 +112,7 @@ class Observation:
 
     def shutting(self, ending: Ending) -> None:
         """The program is about to finish sending; had the peer done so before?"""
-        if ending.reset:
+        if ending.reset and not self.alerted:
             self._end(self.peer, "rst")
         # Unread bytes would come after the peer's end if that were told now.
         if ending.finished and not ending.unread:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 from typing import TYPE_CHECKING, Any, Self
@@ -75,11 +76,15 @@ class ObservingTls(ObservingThrough, _Mixin):  # type: ignore[misc] # SSLSocket 
 
     def unwrap(self) -> socket.socket:
         """Say goodbye. Whoever has closed meanwhile has his system answer to that with RST."""
+        was_said = self.servertest_observation.alerted
         try:
             plain = super().unwrap()
         except OSError as error:
-            self.servertest_observation.alerted = isinstance(error, ssl.SSLWantReadError)
-            self._failed(error, "a goodbye")
+            # On Unix sockets EPIPE says that the peer has closed, in order.
+            if isinstance(error, ssl.SSLWantReadError) or error.errno == errno.EPIPE:
+                self.servertest_observation.alerted = True
+            elif not was_said:
+                self._failed(error, "a goodbye")
             raise
         self.servertest_observation.alerted = True
         return plain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import ssl
@@ -273,7 +274,8 @@ def test_an_answer_to_the_servers_goodbye_is_no_reset(contexts: Contexts) -> Non
     assert story(transcript)[1:] == ["HalfClose client", "Close server fin"]
 
 
-def test_a_goodbye_to_a_client_that_has_closed_is_no_reset(contexts: Contexts) -> None:
+@pytest.mark.parametrize("shut", [False, True], ids=["close", "shutdown and close"])
+def test_a_goodbye_to_a_client_that_has_closed_is_no_reset(contexts: Contexts, shut: bool) -> None:
     transcript = Transcript()
     with sockets() as (plain, client), shaking_hands(contexts, client) as shaken:
         server = contexts.server.wrap_socket(plain, server_side=True)
@@ -286,8 +288,47 @@ def test_a_goodbye_to_a_client_that_has_closed_is_no_reset(contexts: Contexts) -
         server.settimeout(0)
         server.unwrap()
         wait_for_error(server)  # the answer of the client's system to that
+        if shut:
+            with contextlib.suppress(OSError):
+                server.shutdown(socket.SHUT_WR)
         server.close()
     assert story(transcript)[1:] == ["Close server fin"]
+
+
+def test_a_second_goodbye_finds_no_reset_either(contexts: Contexts) -> None:
+    transcript = Transcript()
+    with sockets() as (plain, client), shaking_hands(contexts, client) as shaken:
+        server = contexts.server.wrap_socket(plain, server_side=True)
+        observe(server, transcript, transcript.connect(None, None))
+        tls_client = shaken.result(LIMIT)
+        server.settimeout(0)
+        with pytest.raises(ssl.SSLWantReadError):
+            server.unwrap()
+        hard_reset(tls_client)
+        wait_for_error(server)
+        with pytest.raises(OSError):
+            server.unwrap()
+        server.close()
+    assert story(transcript)[1:] == ["HalfClose client", "Close server fin"]
+
+
+def test_a_goodbye_to_a_client_that_has_closed_a_unix_socket_is_no_reset(contexts: Contexts) -> None:
+    transcript = Transcript()
+    plain, client = socket.socketpair()
+    for sock in (plain, client):
+        sock.settimeout(LIMIT)
+    with plain, client, shaking_hands(contexts, client) as shaken:
+        server = contexts.server.wrap_socket(plain, server_side=True)
+        observe(server, transcript, transcript.connect(None, None))
+        with shaken.result(LIMIT) as tls_client:
+            tls_client.settimeout(0)
+            with pytest.raises(ssl.SSLWantReadError):
+                tls_client.unwrap()
+        server.settimeout(0)
+        with pytest.raises(BrokenPipeError):
+            server.unwrap()
+        server.close()
+    assert story(transcript)[1:] == ["HalfClose client", "Close server fin"]
 
 
 def test_a_reset_before_the_goodbye_is_one(contexts: Contexts) -> None:
