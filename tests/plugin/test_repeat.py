@@ -187,6 +187,7 @@ def test_without_pytest_s_cache_it_goes_to_a_temporary_directory(run: Run, pytes
     assert not list(pytester.path.rglob("*.jsonl"))
 
 
+@pytest.mark.timeout(240)  # pytest within pytest within pytest, and a machine may be busy
 def test_with_several_workers(run: Run) -> None:
     path = replay_of(run(FAILS, *HERE, "-n2", subprocess=True))
     again = run(FAILS, *HERE, "-n2", f"--servertest-replay={path}", subprocess=True)

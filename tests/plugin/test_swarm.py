@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import subprocess
@@ -102,10 +103,10 @@ def test_progress_is_shown_in_the_terminal_if_asked(tmp_path: Path, option: str,
     os.close(far)
     printed, _ = child.communicate(timeout=60)
     os.set_blocking(near, False)
-    try:
-        shown = os.read(near, 65536)
-    except OSError:  # nothing was written, and the other end is closed
-        shown = b""
+    shown = b""
+    with contextlib.suppress(OSError):  # nothing more was written, or the other end is closed
+        while more := os.read(near, 65536):
+            shown += more
     os.close(near)
 
     assert child.returncode == 0, printed
