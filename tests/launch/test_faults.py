@@ -78,6 +78,12 @@ def upper_function(listener: socket.socket) -> None:
                 file.write(line.upper())
 
 
+def seen(running: Running) -> str:
+    """Who has come, strangers included."""
+    assert running.transcript is not None
+    return f"{running.transcript.render()}\n{running.fault_report}"
+
+
 def delays(running: Running) -> set[tuple[str, int]]:
     return {(decision.direction, decision.connection) for decision in running.hits}
 
@@ -186,7 +192,7 @@ def test_a_trigger_counts_the_server_s_connections(kind: str) -> None:
             with running.connect() as client:
                 client.read_exactly(1)
         echo(running)
-        assert {decision.connection for decision in running.hits} == {3}
+        assert {decision.connection for decision in running.hits} == {3}, seen(running)
 
 
 def test_a_reset_in_the_middle_of_a_reply_is_a_real_one() -> None:
@@ -368,8 +374,8 @@ def test_faults_of_a_listener_count_over_all_its_processes(kind: str, faults: An
                 echo(running)
             except OSError:
                 cut_off.add(number)
-        assert cut_off == hit
-        assert {decision.connection for decision in running.hits} == hit
+        assert cut_off == hit, seen(running)
+        assert {decision.connection for decision in running.hits} == hit, seen(running)
 
 
 def test_faults_of_a_listener_that_come_later_know_how_many_there_were() -> None:
