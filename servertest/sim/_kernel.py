@@ -12,12 +12,13 @@ import heapq
 import itertools
 import sys
 import threading
-from _thread import allocate_lock, get_ident, start_new_thread
+from _thread import get_ident, start_new_thread
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ._errors import CannotSimulate, Deadlock, Livelock, Stalled
 from ._task import ENDED, FROZEN, PARKED, READY, RUNNING, Task
+from ._watchdog import Watchdog
 
 if TYPE_CHECKING:
     from ._history import EventLog
@@ -95,9 +96,7 @@ class Kernel:
         self._loops_sleep_until = 0
         self._mere_waits = 0
         self._settling: list[Task] = []
-        self._patience = patience
-        self._watch_lock = allocate_lock()
-        self._told = 0
+        self._watchdog = Watchdog(self, patience)
         self.current = self.main = Task(0, "test", None)
 
     # -- beginning and end
@@ -110,9 +109,7 @@ class Kernel:
         main.state = RUNNING
         self.tasks.append(main)
         self.running = main.ident
-        if self._patience:
-            self._watch_lock.acquire()
-            start_new_thread(self._watch, ())
+        self._watchdog.start()
 
     def leave(self) -> None:
         """End all other tasks, one by one, and stop being there."""
@@ -122,8 +119,7 @@ class Kernel:
                 self._end(task)
         self.ended = True
         self.running = 0
-        if self._patience:
-            self._watch_lock.release()
+        self._watchdog.stop()
 
     @contextlib.contextmanager
     def outside(self) -> Iterator[None]:
@@ -537,34 +533,13 @@ class Kernel:
         rows = [task.row(self.now) for task in self.tasks if task.state != ENDED]
         return f"{headline}, at {self.now / 1e9:g} s:\n" + "\n".join(f"  {row}" for row in rows)
 
-    def _watch(self) -> None:
-        """In a real thread: find out if a task does not come back."""
-        seen: tuple[int, Any] = (-1, None)
-        while not self._watch_lock.acquire(timeout=self._patience / 2):
-            now = self.steps, self._position()
-            if now == seen:
-                self._report_stall()
-                return
-            seen = now
-        self._watch_lock.release()
+    @property
+    def activity(self) -> int:
+        """Changes whenever a thread asks for something, also if that is nothing new."""
+        return self._spin + self._spun
 
-    def _position(self) -> Any:
-        frame = sys._current_frames().get(self.running)
-        if frame is None or "/servertest/sim/" in frame.f_code.co_filename:
-            return object()
-        return frame, frame.f_lasti
-
-    def _report_stall(self) -> None:
-        holder = self.current
-        error = Stalled(
-            self.table(
-                f"{holder.title} has not come back for {self._patience:g} s of real time: it computes, or waits for something outside "
-                "of the simulation, such as a lock that was made before it"
-            )
-        )
-        if holder is self.main:
-            self._raise_in(holder, error)
-            return
+    def leave_behind(self, holder: Task, error: Stalled) -> None:
+        """Give the baton of a task that does not come back to the test. Called by nobody's task."""
         self._abandon(holder)
         self._fail(error)
         main = self.main
@@ -573,12 +548,6 @@ class Kernel:
         if main in self.ready:
             self.ready.remove(main)
         self._give(main)
-
-    def _raise_in(self, task: Task, error: Stalled) -> None:
-        import ctypes
-
-        self.failure = error
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(task.ident), ctypes.py_object(Stalled))
 
 
 def _unregister(task: Task) -> None:

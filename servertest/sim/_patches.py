@@ -701,7 +701,7 @@ def _wrap_socket(self: Any, sock: Any, *arguments: Any, **keywords: Any) -> Any:
 
 
 def _refusals() -> list[tuple[Any, Any]]:
-    names = ("fork", "forkpty", "posix_spawn", "posix_spawnp", "system", "sendfile")
+    names = ("_exit", "abort", "fork", "forkpty", "posix_spawn", "posix_spawnp", "system", "sendfile")
     pairs = [
         (getattr(os, name), _refused(getattr(os, name), f"os.{name}()"))
         for name in names

@@ -202,7 +202,7 @@ class PlannedClient(Watcher):
     def _let_others_write(self) -> bool:
         """Note that the handler waits, when its threads have written what is due; False if it waits no more."""
         kernel = self._kernel
-        due = None if self.plan.due is None else dict(self.plan.due).get(self.sent, 0)
+        due = None if not self.plan.due else dict(self.plan.due).get(self.sent, 0)
         until = kernel.now + nanoseconds(_GRACE if due is None else _DUE)
         while (due is None or len(self.received) < due) and kernel.now < until and self._others_are_busy():
             self._pause(until)

@@ -79,7 +79,8 @@ class BareSocket(socket.socket):
         if fd < 0:
             return
         whole = active.kernel
-        if whole is None or not whole.ending:  # who is made to end leaves things open
+        gone = getattr(self.__dict__.get("_sim_end"), "gone", False)  # as its machine is
+        if not gone and (whole is None or not whole.ending):  # who is made to end leaves things open
             warnings.warn(
                 f"unclosed <socket.socket [simulated] fd={fd}>", ResourceWarning, stacklevel=2, source=self
             )

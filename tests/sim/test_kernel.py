@@ -1,6 +1,7 @@
 """Turns, time, and what cannot go on."""
 
 import concurrent.futures
+import contextlib
 import os
 import queue
 import random
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 import uuid
+import warnings
 from typing import Any
 
 import pytest
@@ -449,3 +451,39 @@ def test_a_signal_handler_that_raises_ends_the_simulation() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert threading.active_count() == threads
+
+
+def test_a_lock_from_outside_in_the_test_itself_is_no_hang() -> None:
+    lock = threading.Lock()
+    lock.acquire()
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Stalled, match=r"test has not come back for 0\.2 s"), Simulation(1, patience=0.2):
+        lock.acquire()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_whoever_computes_for_long_is_found_wherever_it_is() -> None:
+    def compute() -> None:
+        number = 1
+        while True:
+            number = number * 3 % 1_000_003
+            number += 1
+            number ^= 5
+
+    with pytest.raises(Stalled, match="has not come back"), Simulation(1, patience=0.2) as net:
+        net.spawn(compute)
+        net.sleep(1)
+
+
+def test_the_end_of_the_whole_process_is_refused() -> None:
+    with pytest.raises(CannotSimulate, match=r"os\._exit\(\) cannot be simulated"), Simulation(1):
+        with contextlib.suppress(OSError):
+            os._exit(3)
+
+
+def test_sockets_of_a_crashed_machine_are_not_complained_of() -> None:
+    with warnings.catch_warnings(), Simulation(1) as net:
+        warnings.simplefilter("error")
+        net.host("db", boot=lambda: socket.create_server(("0.0.0.0", 99)).accept())
+        net.settle()
+        net.crash("db")
