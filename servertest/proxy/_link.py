@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -322,6 +322,22 @@ class Link(Addressed):
         client = await connect_async(self.address, transport=self.transport, **settings)
         self._remember_faults(client, settings)
         return client
+
+    def expect_rude(self, addresses: Iterable[Any]) -> None:
+        """Clients at these addresses are slow or rude on purpose: tell the server, who knows them by the link's own addresses.
+
+        Args:
+            addresses: The clients' own, as the link has accepted them.
+        """
+        expect = getattr(self.settings.server, "expect_rude", None)
+        if expect is not None:
+            rude = set(addresses)
+            # Unix clients mostly have no name.
+            expect(
+                one.far
+                for one in self.connections
+                if one.far is not None and (one.client in rude or not isinstance(one.client, tuple))
+            )
 
     def _remember_faults(self, client: Any, settings: dict[str, Any]) -> None:
         if settings.get("faults") is not None:

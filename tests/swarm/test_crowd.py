@@ -46,6 +46,19 @@ def test_slow_writers_are_cut_off_and_others_are_served(serve: Any, kind: str) -
     assert crowd.over
 
 
+@pytest.mark.parametrize(
+    ("kind", "listen"),
+    [("ThreadingTCPServer", "inet"), ("ThreadingTCPServer", "unix"), ("ThreadingUnixStreamServer", "inet")],
+)
+def test_through_a_link_a_server_is_not_to_blame_either(
+    serve: Any, proxy: Any, kind: str, listen: str
+) -> None:
+    link = proxy(serve(Upper, kind), listen=listen)
+    with swarm(link, SlowWriter(b"hello\n", bytes_per_second=1), clients=5) as crowd:
+        pass
+    assert crowd.result.cut_off_by_server == 5
+
+
 def test_a_server_of_one_thread_serves_nobody_else(serve: Any) -> None:
     server = serve(Upper, "TCPServer")
     with swarm(server, IdleAfterConnect(), clients=10, duration=3) as crowd:
