@@ -25,7 +25,10 @@ __all__ = ("Crowd",)
 __tracebackhide__ = True
 
 _GRACE = 15.0
-"""Seconds beyond its time that an engine may take to begin and to tell its results."""
+"""Seconds beyond its time that an engine may take to tell its results."""
+
+_STARTING = 45.0
+"""Seconds in which an engine has to begin: Locust is large, and the machine may be busy."""
 
 
 class Runner(Protocol):
@@ -102,7 +105,7 @@ class Crowd:
             before = time.monotonic()
         self._runner = self._make_runner(self._job)
         try:
-            self._until(lambda: self._started is not None, _GRACE, "the engine to begin")
+            self._until(lambda: self._started is not None, _STARTING, "the engine to begin")
         except BaseException:
             self._close()
             raise
@@ -210,6 +213,7 @@ class Crowd:
             UsageError: It is not over.
         """
         if self._result is None:
+            self._require_begun()
             raise UsageError("the swarm is not over: ask behind the with block, or call wait() or stop()")
         return self._result
 
@@ -243,12 +247,16 @@ class Crowd:
             if left <= 0:
                 self._close()
                 raise DeadlineExceeded(what, seconds)
-            if self._runner is None:
-                raise SwarmFailed("the swarm has ended without a result")
             self._take(left)
 
+    def _require_begun(self) -> None:
+        if self._started is None:
+            raise UsageError("the swarm has not begun: use it with a with block, or call start()")
+
     def _take(self, seconds: float) -> None:
-        assert self._runner is not None
+        if self._runner is None:
+            self._require_begun()
+            raise SwarmFailed("the swarm has ended without a result")
         for report in self._runner.reports(seconds):
             self._hear(report)
 

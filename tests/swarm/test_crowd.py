@@ -147,6 +147,14 @@ def test_it_is_waited_for() -> None:
         assert crowd.progress.connections == 5
 
 
+@pytest.mark.parametrize(
+    "ask", [Crowd.wait, Crowd.stop, Crowd.wait_begun, lambda crowd: next(crowd.follow())]
+)
+def test_nothing_is_asked_of_a_swarm_that_has_not_begun(ask: Any) -> None:
+    with pytest.raises(UsageError, match=r"has not begun: use it with a with block, or call start\(\)"):
+        ask(swarm(("127.0.0.1", 1), "idle"))
+
+
 def test_without_a_result_there_is_none() -> None:
     with patient() as address:
         crowd = swarm(address, IdleAfterConnect(), clients=5, duration=60).start()
