@@ -26,7 +26,16 @@ _NAMES: dict[type, str] = {
 def write_jsonl(events: Iterable[Event], file: TextIO) -> None:
     """Write a line for each event; see `event_to_dict`."""
     for event in events:
-        file.write(json.dumps(event_to_dict(event), ensure_ascii=False) + "\n")
+        file.write(f"{_line(event_to_dict(event))}\n")
+
+
+def _line(found: dict[str, Any]) -> str:
+    line = json.dumps(found, ensure_ascii=False)
+    try:
+        line.encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(found)  # a Unix path need not be UTF-8
+    return line
 
 
 def event_to_dict(event: Event) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
 import shutil
 import struct
@@ -280,6 +281,15 @@ def test_json_lines() -> None:
         "datagram",
         "failure",
     }
+
+
+def test_names_that_are_no_utf8_can_be_written(tmp_path: Path) -> None:
+    path = os.fsdecode(b"/run/\xff\xc3\xa9")
+    with (tmp_path / "x.jsonl").open("w", encoding="utf-8") as file:
+        write_jsonl([Connect(0.0, 1, path, "é"), Note(0.0, 1, "é")], file)
+    first, second = (tmp_path / "x.jsonl").read_text("utf-8").splitlines()
+    assert (json.loads(first)["client"], json.loads(first)["server"]) == (path, "é")
+    assert '"é"' in second
 
 
 @given(EVENTS)
