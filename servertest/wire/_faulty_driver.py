@@ -292,7 +292,8 @@ class FaultDriver:
         if timeout is None and not os.get_blocking(listener.fileno()):
             timeout = 0.0  # several processes wait for the same client, and those who come too late must not wait on
         if not _somebody_has_come(listener, timeout):
-            return  # the call itself has to say so
+            # Said here: to the call itself somebody could have come by now, past the faults.
+            raise system_error("EAGAIN") if timeout == 0 else TimeoutError("timed out")
         for verdict in self.listening.verdicts("accept"):
             self._suffer(verdict, timeout, accept)
 

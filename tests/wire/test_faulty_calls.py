@@ -33,6 +33,7 @@ from servertest.faults import (
     registry,
     upstream,
 )
+from servertest.wire import _faulty_driver
 from tests.wire._relays import LIMIT, connected, read_all
 
 Ends = tuple[socket.socket, socket.socket]
@@ -362,3 +363,20 @@ def test_the_nth_datagram(faults: str) -> None:
             assert got == b"two"
             sock.sendto(b"reply", peer)
             assert client.recv(100) == b"reply"
+
+
+@pytest.mark.parametrize(("timeout", "error"), [(0, BlockingIOError), (0.01, TimeoutError)])
+def test_nobody_slips_in_past_the_faults_of_a_listener(
+    timeout: float, error: type[OSError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several processes are told of one client: those who come too late must not get the next one unseen."""
+    with socket.create_server(("127.0.0.1", 0)) as real, faulty(real, AcceptError(nth=1)) as listener:
+        listener.settimeout(timeout)
+        with socket.create_connection(listener.getsockname(), LIMIT):
+            with monkeypatch.context() as patch:
+                patch.setattr(_faulty_driver, "_somebody_has_come", lambda *_: False)
+                with pytest.raises(error):
+                    listener.accept()
+            listener.settimeout(LIMIT)
+            with pytest.raises(ConnectionAbortedError):
+                listener.accept()
