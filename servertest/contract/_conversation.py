@@ -80,13 +80,13 @@ class Conversation:
         """What is sent, one piece for each exchange."""
         return tuple(exchange.sent for exchange in self.exchanges if exchange.sent)
 
-    def due(self) -> tuple[tuple[int, int], ...] | None:
-        """How much of the replies there must be after how much of the requests; None if that is not known."""
+    def due(self) -> tuple[tuple[int, int], ...]:
+        """How much of the replies there must be after how much of the requests; empty if that is not known."""
         replies = self.replies or tuple(
             one.expected for one in self.exchanges if isinstance(one.expected, bytes)
         )
         if len(replies) < len(self.exchanges):
-            return None
+            return ()
         found, total = {}, 0
         for boundary, reply in zip(self.boundaries, replies, strict=True):
             total += len(reply)

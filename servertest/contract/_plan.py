@@ -62,7 +62,7 @@ class Plan:
         count_steps: Whether to find the steps at which it could be interrupted.
         measure: Whether to measure memory and processor time.
         due: How many bytes of replies there must be once so many bytes were sent: (sent, received). Threads of the handler get a moment to
-            write them. None where it is not known.
+            write them. Empty where it is not known; None where it is of no interest either, and threads get no longer than until all of them wait.
         family: "inet", "inet6" or "unix": what address the client has.
         times: How often it is held; what is left behind is counted then, see `Record.left` and `Record.growth`.
         turn: Seconds of real time in which an inner conversation has to get on if it is not held up.

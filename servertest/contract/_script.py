@@ -34,6 +34,8 @@ _BLOCK = 65_536
 _KEPT = 1 << 20
 #: Seconds between two looks at what has come: the first, and the longest; each is twice as long as the one before.
 _LOOK, _LONGEST_LOOK = 0.0002, 0.004
+#: Looks in a row at which all threads waited for something, after which nothing comes that nobody knows of.
+_RESTS = 3
 #: Questions without waiting, in a row, after which the next thing happens all the same.
 _GLANCES = 20
 #: Seconds for which a thread that has written something lets the others have their turn.
@@ -131,15 +133,16 @@ class Tape:
 
     def _note_wait(self) -> None:
         self.drain()
-        size, since, look = -1, _monotonic(), _LOOK
+        size, since, look, rests = -1, _monotonic(), _LOOK, 0
         while seconds := self._time_for_more():
             if self.taken != size:
-                size, since, look = self.taken, _monotonic(), _LOOK
-            elif _monotonic() - since > seconds:
+                size, since, look, rests = self.taken, _monotonic(), _LOOK, 0
+            elif _monotonic() - since > seconds or rests >= _RESTS:
                 break
             with contextlib.suppress(OSError, ValueError):
                 _select([self._near], [], [], look)  # what a thread writes is taken by that thread
             look = min(2 * look, _LONGEST_LOOK)
+            rests = rests + 1 if self._expects_nothing() and _others_rest() else 0
             self.drain()
         if not self.waits or (self.waits[-1].sent, self.waits[-1].received) != (
             self.sent,
@@ -149,6 +152,10 @@ class Tape:
             if self.on_wait is not None:
                 self.on_wait(len(self.waits) - 1)
 
+    def _expects_nothing(self) -> bool:
+        """Whether nobody knows that anything is due, and nothing is on its way."""
+        return self.plan.due is None and self.taken >= self.written
+
     def _time_for_more(self) -> float:
         """Seconds that there is to wait for replies which may be on their way, or which threads of the handler have still to write."""
         if self._deaf:
@@ -157,7 +164,7 @@ class Tape:
             return _DELIVERY / 1000
         if threading.active_count() <= self._threads:
             return 0.0
-        if self.plan.due is None:
+        if not self.plan.due:
             return _GRACE
         due = dict(self.plan.due).get(self.sent, 0)
         return _PATIENCE if self.taken < due else 0.0
@@ -311,6 +318,20 @@ class Tape:
     def silence(self) -> float:
         """Virtual seconds since the client last said something."""
         return self._clock.ahead - self.last_word
+
+
+def _others_rest() -> bool:
+    """Whether all other threads wait for something; False where the system does not tell."""
+    own = threading.current_thread()  # whose number is that of before the fork
+    try:
+        for thread in threading.enumerate():
+            if thread is not own:
+                with open(f"/proc/self/task/{thread.native_id}/stat", "rb") as file:
+                    if file.read().rpartition(b")")[2].split()[0] != b"S":
+                        return False
+    except (OSError, IndexError):
+        return False  # one of them has just ended, or there is no such thing here
+    return True
 
 
 def readable(sock: socket.socket, milliseconds: int = 0) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import select
 import selectors
 import socket
@@ -137,6 +138,37 @@ def test_clocks_show_what_was_waited_for() -> None:
     record = rehearse(Limited, Plan(ending="silence"))
     assert record.outcome == "returned"
     assert record.elapsed == pytest.approx(100, abs=1)
+
+
+class Working(servers.StreamRequestHandler):
+    """A thread of its own answers each line, when it has counted for a while; and then waits."""
+
+    def handle(self) -> None:
+        lines: queue.Queue[bytes] = queue.Queue()
+        thread = threading.Thread(target=self.work, args=(lines,))
+        thread.start()
+        with suppress(OSError):
+            for line in self.rfile:
+                lines.put(line)
+        lines.put(b"")
+        thread.join()
+
+    def work(self, lines: queue.Queue[bytes]) -> None:
+        while line := lines.get():
+            sum(range(1_000_000))
+            self.wfile.write(line.upper())
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the system does not tell what threads do")
+def test_threads_that_wait_are_not_waited_for_and_those_that_work_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from servertest.contract import _script
+
+    monkeypatch.setattr(_script, "_GRACE", 600.0)
+    record = rehearse(Working, Plan.of(b"a\n", b"b\n"))
+    assert record.received == b"A\nB\n"
+    assert [(wait.sent, wait.received) for wait in record.waits] == [(0, 0), (2, 2), (4, 4)]
 
 
 @pytest.mark.parametrize("how", ["select", "poll", "selectors"])
