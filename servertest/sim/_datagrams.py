@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ._handles import IN, OUT, RDHUP, Handle, failure
 
 if TYPE_CHECKING:
-    from ._network import Host, Network
+    from ._hosts import Host
+    from ._network import Network
 
 __all__ = ("DatagramEnd",)
 

@@ -17,8 +17,9 @@ from ..wire._faulty_keeper import Share, keeper
 from ._active import active, participant
 from ._adopting import Adopted
 from ._history import EventLog
+from ._hosts import VIRTUAL_PATHS
 from ._kernel import Kernel
-from ._network import VIRTUAL_PATHS, Network
+from ._network import Network
 from ._patches import Patches
 from ._route import Link
 from ._serving import SimServer, make_server
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from .._support import Address
     from ..faults import Decision, Faults
     from ..transcript import Transcript
-    from ._network import Host
+    from ._hosts import Host
     from ._strategies import Strategy
 
 __all__ = ("Simulation", "Spawned", "simulate")

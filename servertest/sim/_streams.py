@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from ._handles import IN, OUT, RDHUP, Handle, failure
 
 if TYPE_CHECKING:
-    from ._network import Host, Network
+    from ._hosts import Host
+    from ._network import Network
     from ._wire import Wire
 
 __all__ = ("StreamEnd",)
