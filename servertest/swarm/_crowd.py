@@ -105,6 +105,8 @@ class Crowd:
             before = time.monotonic()
         self._runner = self._make_runner(self._job)
         try:
+            if self._make_bar is not None:
+                self._bar = self._make_bar()
             self._until(lambda: self._started is not None, _STARTING, "the engine to begin")
         except BaseException:
             self._close()
@@ -113,8 +115,6 @@ class Crowd:
             since = self._started - before
             self._probes[0] = replace(self._probes[0], at=-since - self._probes[0].latency)
             self._prober.begin(self._probe, self._started)
-        if self._make_bar is not None and self._runner is not None:
-            self._bar = self._make_bar()
         return self
 
     def wait_begun(self) -> None:
