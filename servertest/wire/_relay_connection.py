@@ -116,4 +116,7 @@ class RelayedConnection(Passage):
         for leg in (self.client, self.server):
             del leg.incoming, leg.outgoing
         for flow in self.directions:
+            flow.drop()
+            # What is still to be done for it is nothing.
+            flow.resting, flow.timer_at = False, None
             del flow.connection

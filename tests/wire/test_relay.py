@@ -381,3 +381,32 @@ def test_others_have_their_turn_while_one_is_sent_in_thousands_of_pieces(
     assert joined.wait_end() == end
     assert joined.connection.upstream.delivered == size
     assert max(after - before for before, after in pairwise([*seen, size])) <= 150
+
+
+def test_what_was_to_be_done_for_a_connection_is_left_out_when_it_has_ended(relay: Relay) -> None:
+    joined = join(relay)
+    later = threading.Event()
+
+    class Bell:
+        timer_at: float | None = None
+
+        def due(self, now: float) -> None:
+            later.set()
+
+        def failed(self, error: Exception) -> None:
+            raise error
+
+    def end() -> None:
+        now = time.monotonic()
+        for flow in joined.connection.directions:
+            flow._force_at, flow.resting, flow.source.readable = now, True, True
+            relay.call_at(now + 0.01, flow)
+            relay.again(flow)
+        relay.call_at(now + 0.02, Bell())
+        joined.connection.reset()
+
+    relay.call(end)
+    assert later.wait(LIMIT)
+    assert relay.call(lambda: relay.running)
+    assert relay.errors == []
+    joined.close()
