@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -86,9 +87,11 @@ class Simulated(Ground):
         if method == "plainly":
             _, kind, scripts, _ = arguments
             arguments = (None, kind, scripts, self.hosting_of(contract.target))
+        began = time.monotonic()
         staged = bench.stage(replace(contract, target=None, ground=_Within(self)), method, arguments)
         if isinstance(staged, Staged) and not staged.refused:
-            return staged.value
+            # Inside, it has taken virtual seconds.
+            return replace(staged.value, seconds=time.monotonic() - began)
         if method == "plainly":
             name = contract.target.name if arguments[1] is None else str(arguments[1])
             return _lost_outcome(name, staged)
