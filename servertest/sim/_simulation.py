@@ -93,7 +93,7 @@ class Simulation:
             between any two instructions of it ("instruction").
         watch: The code for the latter: functions, classes, modules.
         schedule: Replays one schedule instead of drawing it.
-        patience: Real seconds after which a thread that does not come back is reported.
+        patience: Real seconds after which a thread that does not come back is reported; 0 for never.
 
     Attributes:
         seed: The seed.
@@ -113,6 +113,12 @@ class Simulation:
     ) -> None:
         if preempt not in ("io", "line", "instruction"):
             raise UsageError(f"preempt: 'io', 'line' or 'instruction', not {preempt!r}")
+        if link is not None and not isinstance(link, Link):
+            raise UsageError(f"link: a Link, as in Link(latency=0.02), not {link!r}")
+        if isinstance(patience, bool) or not isinstance(patience, int | float) or not patience >= 0:
+            raise UsageError(
+                f"patience: a number of real seconds from 0 up (0 for any time), not {patience!r}"
+            )
         self.seed = seed
         self.preempt = preempt
         self.watch = tuple(watch)

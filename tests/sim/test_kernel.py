@@ -487,3 +487,18 @@ def test_sockets_of_a_crashed_machine_are_not_complained_of() -> None:
         net.host("db", boot=lambda: socket.create_server(("0.0.0.0", 99)).accept())
         net.settle()
         net.crash("db")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"link": 3}, "link: a Link"),
+        ({"patience": -1}, "patience: a number of real seconds"),
+        ({"preempt": "word"}, "preempt: 'io', 'line' or 'instruction'"),
+        ({"preempt": "line"}, "needs to know the code"),
+    ],
+    ids=["link", "patience", "preempt", "watch"],
+)
+def test_what_makes_no_sense_is_refused_at_once(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Simulation(1, **options)
