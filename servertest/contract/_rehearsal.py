@@ -6,7 +6,6 @@ import contextlib
 import re
 import socket
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -359,22 +358,23 @@ def failed(error: BaseException) -> Failed:
     """An exception as plain data."""
     type_name, message, text = describe_error(error)
     mild = isinstance(error, OSError) and is_mild(text)
-    return Failed(type_name, message, _without_ours(error), mild=mild)
+    return Failed(type_name, message, _without_ours(text), mild=mild)
 
 
-def _without_ours(error: BaseException) -> str:
-    """Its traceback, without what is only there because the handler is rehearsed."""
-    report: traceback.TracebackException | None = traceback.TracebackException.from_exception(error)
-    assert report is not None
-    text = report
-    while report is not None:
-        own = [frame for frame in report.stack if not frame.filename.startswith(_OURS)]
-        report.stack = traceback.StackSummary.from_list(own)
-        report = report.__cause__ or report.__context__
-    return "".join(text.format())
+def _without_ours(text: str) -> str:
+    """A traceback without what is only there because the handler is rehearsed."""
+    kept, ours = [], False
+    for line in text.splitlines(keepends=True):
+        if line.startswith("  File "):
+            ours = line.startswith(f'  File "{_OURS}')
+        elif not line.startswith("    "):
+            ours = False
+        if not ours:
+            kept.append(line)
+    return "".join(kept)
 
 
-_OURS = __file__.rpartition("/")[0]
+_OURS = __file__.rpartition("/")[0] + "/"
 
 
 _FRAME = re.compile(r'^  File "(.*)", line \d+, in (\w+)', re.MULTILINE)

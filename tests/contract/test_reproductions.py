@@ -56,7 +56,7 @@ def run(directory: Path, *words: str) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=100,
     )
     return done.stdout + done.stderr
 
@@ -80,9 +80,10 @@ def test_pasted_reproductions_fail_for_their_reasons(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_all_of_them_do(tmp_path: Path) -> None:
-    pasted(broken_ones(), tmp_path)
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("fixture", broken_ones(), ids=str)
+def test_each_of_them_does(fixture: Fixture, tmp_path: Path) -> None:
+    pasted([fixture], tmp_path)
 
 
 class Announcing(socketserver.StreamRequestHandler):

@@ -15,8 +15,8 @@ from .._wrong import Wrong
 __all__ = ("Found", "conforms", "repeated", "shortest", "wrongs", "wrongs_together")
 
 
-#: So many of the shortest examples at a time are looked at once more, each by itself, until one shows there, too.
-_CONFIRMED = 12
+#: So many of the shortest examples are looked at once more, each by itself, and then twice as many, until one shows there, too.
+_CONFIRMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +79,13 @@ def _alone(
 ) -> list[Found]:
     """The same; of the shortest only those that show also where nothing has gone before, if any do: the example is complete then."""
     by_size = sorted(found, key=_size)
-    for place in range(0, len(by_size), _CONFIRMED):
-        plans = [one.plan for one in by_size[place : place + _CONFIRMED]]
+    place, count = 0, _CONFIRMED
+    while place < len(by_size):
+        plans = [one.plan for one in by_size[place : place + count]]
         alone = list(_judged(plans, case.play_all(plans, conversation, limit=limit, fresh=True), judge))
         if alone:
-            return [*alone, *by_size[place + _CONFIRMED :]]
+            return [*alone, *by_size[place + count :]]
+        place, count = place + count, 2 * count
     return found
 
 
