@@ -115,7 +115,7 @@ class Simulation:
             raise UsageError(f"preempt: 'io', 'line' or 'instruction', not {preempt!r}")
         if link is not None and not isinstance(link, Link):
             raise UsageError(f"link: a Link, as in Link(latency=0.02), not {link!r}")
-        if isinstance(patience, bool) or not isinstance(patience, int | float) or not patience >= 0:
+        if not patience >= 0:
             raise UsageError(
                 f"patience: a number of real seconds from 0 up (0 for any time), not {patience!r}"
             )
