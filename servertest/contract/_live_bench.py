@@ -6,7 +6,7 @@ and otherwise for a moment. Pieces may then arrive together, so something may be
 
 from __future__ import annotations
 
-import select
+import selectors
 import socket
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -166,10 +166,16 @@ class _Client:
             and (due == 0 or len(self.received) < due)
             and not self._cut()
         ):
-            if not select.select([self._sock], [], [], max(0.0, end - monotonic()))[0]:
+            if not self._comes(end):
                 break
             self._read()
         self.waits.append(Wait(self._sent, len(self.received), 0.0))
+
+    def _comes(self, end: float) -> bool:
+        """Whether something can be read until then. Not by select(), which knows no descriptor above 1023."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._sock, selectors.EVENT_READ)
+            return bool(selector.select(max(0.0, end - monotonic())))
 
     def _cut(self) -> bool:
         return self._plan.reset_after is not None and len(self.received) >= self._plan.reset_after
@@ -194,7 +200,7 @@ class _Client:
                 self._sock.shutdown(socket.SHUT_WR)
             end = monotonic() + self._limit
             while not self._over:
-                if not select.select([self._sock], [], [], max(0.0, end - monotonic()))[0]:
+                if not self._comes(end):
                     return "hung"
                 self._read()
         return "returned"

@@ -17,15 +17,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import select
 import socket
 import threading
 from collections.abc import Iterable
-from math import ceil, inf
+from math import inf
 from time import monotonic
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ..faults import PASS
+from ._observing import writable
 
 if TYPE_CHECKING:
     from ..faults import Calls, Verdict
@@ -310,13 +310,5 @@ class FaultyCalls(_Mixin):
         if not timeout:
             return
         rest = started + timeout - monotonic()
-        if rest <= 0 or not _writable(self, rest):
+        if rest <= 0 or not writable(self, rest):
             raise TimeoutError("timed out")
-
-
-def _writable(sock: socket.socket, seconds: float) -> bool:
-    if not hasattr(select, "poll"):
-        return bool(select.select([], [sock], [], seconds)[1])
-    poller = select.poll()
-    poller.register(sock, select.POLLOUT)
-    return bool(poller.poll(ceil(seconds * 1000)))

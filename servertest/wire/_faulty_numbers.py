@@ -122,7 +122,10 @@ class SharedNumbers(Numbers):
         if self._pid != os.getpid():
             self._wakes, self._pid = os.pipe(), os.getpid()
         if not self._stopped:
-            select.select([self._reader, self._wakes[0]], [], [])
+            poll = select.poll()  # not select(), which knows no descriptor above 1023
+            for fd in (self._reader, self._wakes[0]):
+                poll.register(fd, select.POLLIN)
+            poll.poll()
         return not self._stopped
 
     def _write(self) -> None:

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeAlias
 from ._ending import Ending, look
 from ._observation import Observation
 
-__all__ = ("UNOBSERVED", "Buffer", "Observing", "ObservingThrough")
+__all__ = ("UNOBSERVED", "Buffer", "Observing", "ObservingThrough", "writable")
 
 Buffer: TypeAlias = Any
 """Whatever offers its bytes: typing has a name for it only from 3.12 on."""
@@ -256,7 +256,7 @@ class Observing(_Mixin):
 
     def _await_room(self, started: float) -> None:
         timeout = self.gettimeout()
-        if timeout and not _writable(self, started + timeout - monotonic()):
+        if timeout and not writable(self, started + timeout - monotonic()):
             error = TimeoutError("timed out")
             self._failed(error, "a write")
             raise error
@@ -287,7 +287,7 @@ def _beginnings(buffers: Iterable[Buffer], count: int) -> Iterator[memoryview]:
         yield view
 
 
-def _writable(sock: socket.socket, seconds: float) -> bool:
+def writable(sock: socket.socket, seconds: float) -> bool:
     """Wait until the system takes more bytes; false when the time was up first."""
     if seconds <= 0:
         return False
