@@ -79,7 +79,12 @@ class ExecnetRunner:
                 channel = self._group.makegateway(spec).remote_exec(code)
         except Exception as error:
             # execnet says it in many ways, and not always in words.
-            reason = f"it took longer than {_OPENING:g} s" if expired else str(error) or type(error).__name__
+            if expired:
+                reason = f"it took longer than {_OPENING:g} s"
+            elif isinstance(error, BrokenPipeError | EOFError):
+                reason = "what was started for it has ended"
+            else:
+                reason = str(error) or type(error).__name__
             raise SwarmFailed(f"the gateway {spec!r} cannot be opened: {reason}") from error
         self._channels.append(channel)
         channel.setcallback(lambda item: self._queue.put((number, item)), endmarker=None)
