@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
+from .._support import preview
+
 if TYPE_CHECKING:
     from ..contract import Profile, Promises, Result
     from ..contract._contract import Item
@@ -149,9 +151,13 @@ class DatagramContract(_Contract):
 def _described(result: Result) -> str:
     lines = []
     for violation in result.violations:
-        lines += [str(violation), f"sent     {violation.sent[:500]!r}", f"came     {violation.came[:500]!r}"]
+        lines += [
+            str(violation),
+            f"sent     {preview(violation.sent, 500)}",
+            f"came     {preview(violation.came, 500)}",
+        ]
         if violation.expected is not None:
-            lines.append(f"expected {violation.expected[:500]!r}")
+            lines.append(f"expected {preview(violation.expected, 500)}")
         lines += [part for part in (violation.details, violation.transcript) if part]
         if violation.reproduction:
             lines += ["to see it:", *(f"    {line}" for line in violation.reproduction.splitlines())]

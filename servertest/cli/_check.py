@@ -7,13 +7,12 @@ import contextlib
 import io
 import json
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .._support import UsageError
+from .._support import UsageError, preview
 from ._load import load_object
 from ._status import BROKEN, FINE, FOUND, INTERRUPTED
 from ._table import print_table
@@ -224,7 +223,7 @@ def _print(report: Any, file: str) -> None:
             print(f"\nservertest itself broke on {outcome.kind}; please report it:\n{outcome.reason}")
     if report.results and not report.stopped:
         _print_checks(report)
-    print(f"\n{_summary(report)}")
+    print(f"\n{report.summary()}")
 
 
 def _print_checks(report: Any) -> None:
@@ -234,10 +233,10 @@ def _print_checks(report: Any) -> None:
     for number, (violation, alike) in enumerate(report.distinct(), 1):
         print(f"\n{number}. {violation}")
         _print_alike(violation, alike)
-        print(f"   sent     {violation.sent[:300]!r}")
-        print(f"   came     {violation.came[:300]!r}")
+        print(f"   sent     {preview(violation.sent, 300)}")
+        print(f"   came     {preview(violation.came, 300)}")
         if violation.expected is not None:
-            print(f"   expected {violation.expected[:300]!r}")
+            print(f"   expected {preview(violation.expected, 300)}")
         for text in (violation.details, violation.transcript):
             _print_quoted(text)
         if violation.reproduction:
@@ -281,34 +280,3 @@ def _note(outcome: Any) -> str:
         return str(outcome.reason)
     whats = dict.fromkeys(finding.what for finding in outcome.findings)
     return "; ".join(whats)
-
-
-def _summary(report: Any) -> str:
-    tried = [outcome for outcome in report.outcomes if outcome.verdict != "skipped"]
-    if report.broken:
-        return f"{report.subject}: servertest broke; nothing can be said."
-    if not tried:
-        if report.interrupted:
-            return f"{report.subject}: stopped before anything was tried."
-        return f"{report.subject}: no kind of server fits these exchanges."
-    if report.stopped:
-        count = len(report.results)
-        return f"{report.subject}: the exchanges do not go as expected. That comes first: none of the {count} checks was done."
-    clean = sum(outcome.verdict == "ok" for outcome in tried)
-    if clean == len(tried):
-        plain = f"{report.subject}: as expected on all {clean} kinds of server."
-    else:
-        plain = (
-            f"{report.subject}: {len(list(report.grouped()))} finding(s) about the handler; "
-            f"as expected on {clean} of {len(tried)} kinds of server."
-        )
-    stopped = "\nStopped before all was done." if report.interrupted else ""
-    return f"{plain}{_summary_of_checks(report)}{stopped}"
-
-
-def _summary_of_checks(report: Any) -> str:
-    if not report.results:
-        return ""
-    counts = Counter(result.verdict for result in report.results)
-    words = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
-    return f"\nChecks: {words}. Seed {report.seed}."

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+from .._support import preview
+
 if TYPE_CHECKING:
     from ._report import Report
     from ._violation import Violation
@@ -74,9 +76,9 @@ def _printable(text: str) -> str:
 
 def _text(violation: Violation) -> str:
     parts = [
-        f"sent {violation.sent[:2000]!r}",
-        f"came {violation.came[:2000]!r}",
-        "" if violation.expected is None else f"expected {violation.expected[:2000]!r}",
+        f"sent {preview(violation.sent, 2000)}",
+        f"came {preview(violation.came, 2000)}",
+        "" if violation.expected is None else f"expected {preview(violation.expected, 2000)}",
         violation.details,
         violation.transcript,
         violation.reproduction,

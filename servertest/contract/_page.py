@@ -6,6 +6,8 @@ from collections import Counter
 from html import escape
 from typing import TYPE_CHECKING
 
+from .._support import preview
+
 if TYPE_CHECKING:
     from ._report import Finding, Report, Row
     from ._violation import Violation
@@ -107,7 +109,7 @@ def _cause(best: Violation, alike: tuple[Violation, ...]) -> str:
 def _violation(violation: Violation, more: str = "") -> str:
     rows = [("sent", violation.sent), ("came", violation.came), ("expected", violation.expected)]
     said = "".join(
-        f"<tr><td>{name}</td><td>{escape(repr(value[:2000]))}</td></tr>"
+        f"<tr><td>{name}</td><td>{escape(preview(value, 2000))}</td></tr>"
         for name, value in rows
         if value is not None
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -118,9 +119,11 @@ class Row:
     note: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Report:
     """What came of holding the exchanges, kind by kind, and of the checks.
+
+    Its text, `str(report)`, is a line for everything that was found, and the summary.
 
     Attributes:
         subject: What was checked, by its name.
@@ -213,6 +216,17 @@ class Report:
             seconds = sum(result.seconds for result in results)
             yield Row(check, verdict, tuple(result.kind for result in results), seconds, note)
 
+    def summary(self) -> str:
+        """What came of it all, in a line for each of the exchanges as they are, the checks, and the end if somebody stopped it."""
+        return "\n".join(_summary(self))
+
+    def __str__(self) -> str:
+        found = [f"{one.what} (on {', '.join(kinds)})" for one, kinds, _ in self.grouped()]
+        return "\n".join([*found, *(str(best) for best, _ in self.distinct()), self.summary()])
+
+    def __repr__(self) -> str:
+        return f"<Report: {' '.join(_summary(self))}>"
+
     def to_junit(self) -> str:
         """The report as JUnit's XML."""
         from ._forms import to_junit
@@ -255,6 +269,39 @@ class Report:
                 for outcome in self.outcomes
             ],
         }
+
+
+def _summary(report: Report) -> Iterator[str]:
+    tried = [outcome for outcome in report.outcomes if outcome.verdict != "skipped"]
+    if report.broken:
+        yield f"{report.subject}: servertest broke; nothing can be said."
+        return
+    if not tried:
+        why = (
+            "stopped before anything was tried"
+            if report.interrupted
+            else "no kind of server fits these exchanges"
+        )
+        yield f"{report.subject}: {why}."
+        return
+    if report.stopped:
+        count = len(report.results)
+        yield f"{report.subject}: the exchanges do not go as expected. That comes first: none of the {count} checks was done."
+        return
+    clean = sum(outcome.verdict == "ok" for outcome in tried)
+    if clean == len(tried):
+        yield f"{report.subject}: as expected on all {clean} kinds of server."
+    else:
+        yield (
+            f"{report.subject}: {len(list(report.grouped()))} finding(s) about the handler; "
+            f"as expected on {clean} of {len(tried)} kinds of server."
+        )
+    if report.results:
+        counts = Counter(result.verdict for result in report.results)
+        words = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+        yield f"Checks: {words}. Seed {report.seed}."
+    if report.interrupted:
+        yield "Stopped before all was done."
 
 
 _RAISED = re.compile(r"the handler raises .*")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+from .._support import preview
 
 __all__ = ("Violation",)
 
 _FRAME = re.compile(r'^  File "(.*)", line (\d+), in ', re.MULTILINE)
 _NOT_THE_SUBJECT = ("/socketserver.py", "/socket.py", "/ssl.py", "/shutil.py", "/codecs.py", "/_handlers.py")
+# Of bytes as long as this all is told; what a handler was sent to see how much it takes goes into tens of megabytes.
+_TOLD = 2000
 _SERVERTEST = __file__.rpartition("/contract/")[0]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Violation:
     """Something that a subject does and should not.
 
@@ -54,10 +58,18 @@ class Violation:
         return f"{own[-1][0]}:{own[-1][1]}" if own else ""
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data for JSON; bytes as Python writes them."""
+        """As plain data for JSON; bytes as Python writes them, without the middle where there are more than 2000."""
         return {
-            name: repr(value) if isinstance(value, bytes) else value for name, value in asdict(self).items()
+            name: preview(value, _TOLD) if isinstance(value, bytes) else value
+            for name, value in asdict(self).items()
         }
+
+    def __repr__(self) -> str:
+        values = ((one.name, getattr(self, one.name)) for one in fields(self))
+        shown = (
+            f"{name}={preview(value) if isinstance(value, bytes) else repr(value)}" for name, value in values
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     def __str__(self) -> str:
         more = f" (and {self.also} more like it)" if self.also else ""

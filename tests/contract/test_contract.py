@@ -215,6 +215,36 @@ def test_the_forms_of_a_report() -> None:
     assert plain["results"][0]["violations"][0]["expected"] == repr(b"HI\nGOOD MORNING\n")
 
 
+def test_a_report_is_as_readable_and_as_small_however_much_was_sent() -> None:
+    class Greedy(socketserver.StreamRequestHandler):
+        timeout = 0.5
+
+        def handle(self) -> None:
+            with suppress(OSError):
+                for line in self.rfile:
+                    self.wfile.write(line.upper())
+
+    report = check(
+        Greedy, HELLO, kinds=["TCPServer"], checks=["endless_line"], promises=Promises(max_request=65536)
+    )
+    [violation] = report.violations
+    assert len(violation.sent) > 1_000_000
+    plain = report.to_dict()["results"][0]["violations"][0]
+    assert plain["sent"].endswith(f" ({len(violation.sent)} bytes)")
+    for form in (
+        json.dumps(report.to_dict()),
+        report.to_junit(),
+        report.to_html(),
+        repr(report.results),
+        repr(report.violations),
+    ):
+        assert "endless_line" in form
+        assert len(form) < 50_000
+    words = "Greedy: as expected on all 1 kinds of server."
+    assert repr(report) == f"<Report: {words} Checks: 1 violated. Seed 0.>"
+    assert str(report) == f"{violation}\n{words}\nChecks: 1 violated. Seed 0."
+
+
 def test_the_page_has_what_was_found_on_servers_and_each_check_once_for_all_kinds() -> None:
     class Local(socketserver.StreamRequestHandler):
         def handle(self) -> None:
