@@ -49,6 +49,12 @@ def environment() -> dict[str, str]:
     }
 
 
+def test_the_readme_has_the_way_to_every_page() -> None:
+    readme, *others = pages()
+    listed = re.findall(r"^\| \[(\S+)\]\(\1\) \|", readme.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(page_id(page) for page in others)
+
+
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("page", pages(), ids=page_id)
 def test_python_snippets(page: Path, tmp_path: Path) -> None:
