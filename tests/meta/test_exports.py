@@ -11,6 +11,8 @@ import pytest
 
 import servertest
 from servertest import servers
+from servertest.clients.behaviours import Behaviour
+from servertest.faults import Fault
 
 MODULES = sorted(
     [
@@ -85,3 +87,25 @@ def test_what_the_framework_has_beyond_the_standard_is_reached_by_name() -> None
 def test_a_name_that_nobody_has_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="NoSuchServer"):
         _ = servers.NoSuchServer
+
+
+def kinds_of(base: type) -> set[type]:
+    found = {base}
+    for each in type.__subclasses__(base):
+        found |= kinds_of(each)
+    return found
+
+
+@pytest.mark.parametrize("base", [Fault, Behaviour])
+def test_every_fault_and_every_behaviour_is_reached_from_its_package(base: type) -> None:
+    ours = {cls for cls in kinds_of(base) if cls.__module__ in MODULES and not cls.__name__.startswith("_")}
+    assert len(ours) > 10
+
+    forgotten = [
+        f"{cls.__module__}.{cls.__name__}"
+        for cls in ours
+        if not hasattr(import_module(cls.__module__.rpartition(".")[0]), cls.__name__)
+    ]
+    assert not forgotten, (
+        "not in the __init__ beside them, so nobody finds them by name or puts them to the laws"
+    )
