@@ -91,7 +91,8 @@ def test_a_name_that_nobody_has_is_an_attribute_error() -> None:
 
 def kinds_of(base: type) -> set[type]:
     found = {base}
-    for each in type.__subclasses__(base):
+    derived: list[type] = type.__subclasses__(base)
+    for each in derived:
         found |= kinds_of(each)
     return found
 
