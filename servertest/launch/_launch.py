@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from .._support import (
     STOP_TIMEOUT,
     AddressError,
+    UnknownKeyword,
     UsageError,
     check_pair,
     check_path,
@@ -130,7 +131,7 @@ def _target(
     if kind is None and _says_kind(target, arguments):
         kind, arguments = arguments[0], ()
     if not _takes_keywords(target, kind):
-        refuse_unknown_keywords("launch", keywords, KEYWORDS)
+        _refuse_keywords("launch", target, kind, keywords)
     elif not _is_server_class(target):
         # A handler on a server class of one's own.
         return ServerClassTarget(kind, (target, *arguments), keywords), None
@@ -152,7 +153,19 @@ def check_keywords(caller: str, target: Any, arguments: tuple[Any, ...], options
     if kind is None and _says_kind(target, arguments):
         kind = arguments[0]
     if not _takes_keywords(target, kind):
-        refuse_unknown_keywords(caller, options, KEYWORDS)
+        _refuse_keywords(caller, target, kind, options)
+
+
+def _refuse_keywords(caller: str, target: Any, kind: Any, given: Mapping[str, Any]) -> None:
+    """Refuse keywords that `launch` does not know; one that a handler's server has as an attribute can be set on it."""
+    if isinstance(target, type):
+        server = (Kind() if kind is None else Kind.parse(kind)).server_class
+        for name in given:
+            if name not in KEYWORDS and hasattr(server, name) and not callable(getattr(server, name)):
+                raise UnknownKeyword(
+                    f"{caller}() knows no {name}=; it is an attribute of {server.__name__}: say attributes={{{name!r}: {given[name]!r}}}"
+                )
+    refuse_unknown_keywords(caller, given, KEYWORDS)
 
 
 def _says_kind(target: Any, arguments: tuple[Any, ...]) -> bool:

@@ -73,6 +73,8 @@ class HandlerTarget:
         adopt(server, plan.listener)
         for name, value in self.attributes.items():
             setattr(server, name, value)
+        if "request_queue_size" in self.attributes and plan.kind.transport == "stream":
+            server.socket.listen(server.request_queue_size)  # again: the listener was there before the server
         return servable(server, plan)
 
 

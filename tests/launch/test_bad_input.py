@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import socketserver
 import subprocess
@@ -131,6 +132,18 @@ def test_an_address_that_is_not_ours() -> None:
 def test_an_unknown_argument(keywords: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         launch(Upper, **keywords)
+
+
+@pytest.mark.parametrize("kind", ["ThreadPoolTCPServer", servers.ThreadPoolTCPServer])
+def test_an_argument_that_is_an_attribute_of_the_server(kind: Any) -> None:
+    words = "launch() knows no pool_size=; it is an attribute of ThreadPoolTCPServer: say attributes={'pool_size': 3}"
+    with pytest.raises(UsageError, match=f"^{re.escape(words)}$"):
+        launch(Upper, kind, pool_size=3)
+    with launch(Upper, kind, attributes={"pool_size": 3}) as running:
+        assert running.server is not None
+        assert running.server.pool_size == 3
+    with pytest.raises(UsageError, match="knows no pool_size=; there is kind="):
+        launch(Upper, pool_size=3)
 
 
 def test_an_unknown_argument_elsewhere() -> None:

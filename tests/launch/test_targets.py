@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import http.client
 import http.server
@@ -89,6 +90,31 @@ def test_attributes_are_set_on_the_handlers_server() -> None:
 
     with launch(Greeter, attributes={"greeting": b"hello"}) as running, running.connect() as client:
         assert client.read_eof() == b"hello"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full queue is full a little later")
+@pytest.mark.parametrize("kind", ["UnixStreamServer", "UnixStreamServer+process"])
+def test_the_length_of_the_queue_is_that_of_the_listener(kind: str) -> None:
+    class Busy(servers.StreamRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(ConnectionError):  # those who wait leave without reading
+                self.wfile.write(b"busy\n")
+                self.rfile.read()
+
+    with (
+        launch(Busy, kind, attributes={"request_queue_size": 2}) as running,
+        contextlib.ExitStack() as stack,
+        running.connect() as first,
+    ):
+        assert first.readline() == b"busy\n"
+        waiting = []
+        with pytest.raises(BlockingIOError):  # Linux lets one more wait than it is told
+            for _ in range(10):
+                client = stack.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect(running.path)
+                waiting.append(client)
+        assert len(waiting) == 3
 
 
 def test_datagram_handlers_get_a_datagram_kind_by_default() -> None:
