@@ -7,6 +7,7 @@ be there. Where the plan is silent, time passes at once: a time-out that the han
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 import threading
@@ -323,15 +324,18 @@ class Tape:
 def _others_rest() -> bool:
     """Whether all other threads wait for something; False where the system does not tell."""
     own = threading.current_thread()  # whose number is that of before the fork
+    return all(_rests(thread) for thread in threading.enumerate() if thread is not own)
+
+
+def _rests(thread: threading.Thread) -> bool:
     try:
-        for thread in threading.enumerate():
-            if thread is not own:
-                with open(f"/proc/self/task/{thread.native_id}/stat", "rb") as file:
-                    if file.read().rpartition(b")")[2].split()[0] != b"S":
-                        return False
+        with open(f"/proc/self/task/{thread.native_id}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"S"
+    except FileNotFoundError:
+        # It has ended, or was left behind by a simulation in which it had another number.
+        return os.path.isdir("/proc/self/task")
     except (OSError, IndexError):
-        return False  # one of them has just ended, or there is no such thing here
-    return True
+        return False
 
 
 def readable(sock: socket.socket, milliseconds: int = 0) -> bool:

@@ -463,16 +463,21 @@ def test_a_lock_from_outside_in_the_test_itself_is_no_hang() -> None:
 
 
 def test_whoever_computes_for_long_is_found_wherever_it_is() -> None:
+    stop: list[int] = []
+
     def compute() -> None:
         number = 1
-        while True:
+        while not stop:
             number = number * 3 % 1_000_003
             number += 1
             number ^= 5
 
-    with pytest.raises(Stalled, match="has not come back"), Simulation(1, patience=0.2) as net:
-        net.spawn(compute)
-        net.sleep(1)
+    try:
+        with pytest.raises(Stalled, match="has not come back"), Simulation(1, patience=0.2) as net:
+            net.spawn(compute)
+            net.sleep(1)
+    finally:
+        stop.append(1)
 
 
 def test_the_end_of_the_whole_process_is_refused() -> None:
