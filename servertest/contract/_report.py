@@ -290,7 +290,8 @@ def _summary(report: Report) -> Iterator[str]:
         return
     clean = sum(outcome.verdict == "ok" for outcome in tried)
     if clean == len(tried):
-        yield f"{report.subject}: as expected on all {clean} kinds of server."
+        where = f"all {clean} kinds" if clean > 1 else "the one kind"
+        yield f"{report.subject}: as expected on {where} of server."
     else:
         yield (
             f"{report.subject}: {len(list(report.grouped()))} finding(s) about the handler; "

@@ -57,7 +57,7 @@ def test_check_says_that_all_is_well(here: Path, capsys: pytest.CaptureFixture[s
     printed = capsys.readouterr().out
     assert status == 0
     assert "TCPServer  ok" in printed
-    assert "Upper: as expected on all 1 kinds of server." in printed
+    assert "Upper: as expected on the one kind of server." in printed
 
 
 def test_check_says_what_it_has_found(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -240,7 +240,7 @@ def test_a_report_is_as_readable_and_as_small_however_much_was_sent() -> None:
     ):
         assert "endless_line" in form
         assert len(form) < 50_000
-    words = "Greedy: as expected on all 1 kinds of server."
+    words = "Greedy: as expected on the one kind of server."
     assert repr(report) == f"<Report: {words} Checks: 1 violated. Seed 0.>"
     assert str(report) == f"{violation}\n{words}\nChecks: 1 violated. Seed 0."
 
