@@ -77,6 +77,8 @@ WAYS: dict[str, Callable[[int], object]] = {
 @pytest.mark.parametrize("way", WAYS)
 def test_memory_does_not_grow_with_the_file(way: str) -> None:
     WAYS[way](10)  # whatever is loaded and kept by the first one
-    few, many = peak(lambda: WAYS[way](20)), peak(lambda: WAYS[way](2000))
+    few = peak(lambda: WAYS[way](20))
+    # The lesser of two: a table of the interpreter's own may grow at any time, but it does so once.
+    many = min(peak(lambda: WAYS[way](2000)) for _ in range(2))
     # A hundred times as much passed: 4 MB.
     assert many < few + 50 * SIZE
