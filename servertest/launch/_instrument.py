@@ -18,6 +18,7 @@ What is added, method by method:
 from __future__ import annotations
 
 import functools
+import math
 import os
 import signal
 import socket
@@ -252,23 +253,36 @@ class Instrument:
         return original(handler, work_and_report, *args)
 
     def _collect_children(self, original: Callable[..., None], *, blocking: bool = False) -> None:
-        children = tuple(getattr(self.server, "active_children", None) or ())
+        # Collected, a child can no longer be asked how it ended: so nobody is collected who has not been asked.
+        children = getattr(self.server, "active_children", None)
+        if not children or not hasattr(os, "waitid"):
+            original(blocking=blocking)
+            return
+        pids = tuple(children)
         if blocking:
-            # Collected, a child can no longer be asked how it ended.
-            _await_ends(children)
-        self.report_ends(children)
-        original(blocking=blocking)
+            _await_ends(pids)
+        elif len(pids) >= getattr(self.server, "max_children", math.inf):
+            _await_one_end(pids)
+        ended = set(self.report_ends(pids))
+        self.server.active_children = set(ended)
+        try:
+            original(blocking=blocking)
+        finally:
+            children.difference_update(ended.difference(self.server.active_children or ()))
+            self.server.active_children = children
 
     def expect_ends(self, pids: Iterable[int]) -> None:
         """Do not report how these children end: it is we who end them, and somebody else tells."""
         self._told.update(pids)
 
-    def report_ends(self, pids: Iterable[int]) -> None:
-        """Report those of these children that ended otherwise than they should, once each."""
-        for pid, how in _ends(pids):
-            if pid not in self._told:
+    def report_ends(self, pids: Iterable[int]) -> list[int]:
+        """Report those of these children that ended otherwise than they should, once each. Returns all that have ended."""
+        ended = list(_ends(pids))
+        for pid, how in ended:
+            if how and pid not in self._told:
                 self._told.add(pid)
                 self._child_ended(pid, how)
+        return [pid for pid, _ in ended]
 
     def _handle_worker_exit(self, original: Callable[..., None], pid: int, status: int) -> None:
         if pid in self._told:
@@ -311,30 +325,40 @@ _REPORTED = (0, 1)
 
 
 def _ends(pids: Iterable[int]) -> Iterator[tuple[int, str]]:
-    """The children that ended otherwise than a server's do, without collecting them: those that were killed, or left by `os._exit`."""
+    """The children that have ended, without collecting them, and how, if it is not as a server's child does: killed, or left by `os._exit`."""
     if not hasattr(os, "waitid") or not _any_ended():
         return
     for pid in list(pids):
         try:
             result = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
+            yield pid, ""  # somebody has collected it
             continue
         if result is None:
             continue
         if result.si_code != os.CLD_EXITED:
             yield pid, f"was killed by {_signal_name(result.si_status)}"
-        elif result.si_status not in _REPORTED:
-            yield pid, f"exited with status {result.si_status}"
+        else:
+            yield pid, "" if result.si_status in _REPORTED else f"exited with status {result.si_status}"
+
+
+def _await_one_end(pids: tuple[int, ...]) -> None:
+    """Wait until one of these children has ended, without collecting it."""
+    try:
+        first = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+        if first is not None and first.si_pid not in pids:  # somebody else's, who has not collected it so far
+            os.waitid(os.P_PID, pids[0], os.WEXITED | os.WNOWAIT)
+    except ChildProcessError:
+        pass  # somebody has collected it
 
 
 def _await_ends(pids: Iterable[int]) -> None:
     """Wait until these children have ended, without collecting them."""
-    if hasattr(os, "waitid"):
-        for pid in pids:
-            try:
-                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-            except ChildProcessError:
-                pass  # somebody has collected it
+    for pid in pids:
+        try:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:
+            pass  # somebody has collected it
 
 
 def _signal_name(number: int) -> str:
@@ -348,4 +372,4 @@ def _any_ended() -> bool:
     try:
         return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:
-        return False
+        return True  # somebody has collected them all

@@ -6,8 +6,9 @@ import contextlib
 import os
 import signal
 import socket
+import socketserver
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -149,3 +150,32 @@ def test_restart(kind: str) -> None:
         running.restart()
         assert running.address == address
         echo(running)
+
+
+@pytest.mark.parametrize(
+    "base", [servers.ForkingTCPServer, socketserver.ForkingTCPServer], ids=["ours", "standard"]
+)
+def test_a_child_that_ends_as_it_is_looked_for_is_told_of(base: Any) -> None:
+    class Late(base):  # type: ignore[misc]
+        """Its child ends just as the loop is about to collect those that have ended."""
+
+        forked: ClassVar[set[int]] = set()
+
+        def process_request(self, request: Any, client_address: Any) -> None:
+            super().process_request(request, client_address)
+            self.forked.update(self.active_children or ())
+
+        def collect_children(self, *, blocking: bool = False) -> None:
+            while self.forked:
+                pid = self.forked.pop()
+                os.kill(pid, signal.SIGKILL)
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            super().collect_children(blocking=blocking)
+
+    class Waiting(servers.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(1)
+
+    with pytest.raises(HandlerFailed, match=r"was killed by SIGKILL|killed by signal 9"):
+        with launch(Late, Waiting) as running, running.connect() as client:
+            client.read_eof()
