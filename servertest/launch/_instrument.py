@@ -13,6 +13,8 @@ What is added, method by method:
   error is in the test's report; a method that somebody wrote is called.
 * `process_request_thread`: reports what an overridden `handle_error` raises, which would end as a warning about a thread.
 * `shutdown_request`, `close_request`: strike the request out.
+* `handle_worker_exit`, and what a forking server has for its children: reports how they end, if it is not as they should. The standard
+  module's `collect_children` does not tell, so each child is asked before it is collected.
 """
 
 from __future__ import annotations
@@ -98,12 +100,19 @@ class Instrument:
             "shutdown_request",
             "close_request",
             "finish_in_child",
-            "collect_children",
             "handle_worker_exit",
             "process_request",
         ):
             if hasattr(server, name) and (name != "process_request" or faults is not None):
                 self._hook(name, getattr(server, name), getattr(self, f"_{name}"))
+        # Ours says how its children have ended; the standard module's has to be asked while they can still tell.
+        for name, extended in (
+            ("_servertest_child_ended", self._handle_worker_exit),
+            ("collect_children", self._collect_children),
+        ):
+            if hasattr(server, name):
+                self._hook(name, getattr(server, name), extended)
+                break
 
     def _hook(self, name: str, original: Callable[..., Any], extended: Callable[..., Any]) -> None:
         # The name goes along: threads are called after their target.

@@ -48,9 +48,10 @@ class ForkingMixIn:
     def collect_children(self, *, blocking: bool = False) -> None:
         """Take note of the children that have ended. If `blocking`, wait until all have."""
         children = self.active_children
-        if children and (blocking or len(children) <= _FEW or not _collected(children)):
+        tell = self._servertest_child_ended
+        if children and (blocking or len(children) <= _FEW or not _collected(children, tell)):
             for pid in tuple(children):
-                if _has_ended(pid, wait=blocking):
+                if _has_ended(pid, wait=blocking, tell=tell):
                     children.discard(pid)
         if self.__is_full and (not children or len(children) < self.max_children):
             self.__go_on()
@@ -98,6 +99,9 @@ class ForkingMixIn:
             if len(self.active_children) >= self.max_children:
                 self.__pause()
         return pid
+
+    def _servertest_child_ended(self, pid: int, status: int) -> None:
+        """A child was collected, with this exit code, or minus the number of the signal that killed it: for whoever watches the server."""
 
     # -- max_children -----------------------------------------------------------------------------------------------------
 
@@ -247,7 +251,7 @@ def _end_child(status: int) -> None:
         _front().os._exit(status)
 
 
-def _collected(children: set[int]) -> bool:
+def _collected(children: set[int], tell: Callable[[int, int], None]) -> bool:
     """Collect those of the children that have ended, by asking which have, instead of asking each. Returns whether that went well."""
     while hasattr(os, "waitid"):
         try:
@@ -256,19 +260,21 @@ def _collected(children: set[int]) -> bool:
             return False  # somebody has collected ours
         if ended is None:
             return True
-        if ended.si_pid not in children or not _has_ended(ended.si_pid, wait=False):
+        if ended.si_pid not in children or not _has_ended(ended.si_pid, wait=False, tell=tell):
             return False  # somebody else's, who may let it lie there
         children.discard(ended.si_pid)
     return False
 
 
-def _has_ended(pid: int, *, wait: bool) -> bool:
+def _has_ended(pid: int, *, wait: bool, tell: Callable[[int, int], None] | None = None) -> bool:
     try:
-        ended, _ = _front().os.waitpid(pid, 0 if wait else os.WNOHANG)
+        ended, status = _front().os.waitpid(pid, 0 if wait else os.WNOHANG)
     except ChildProcessError:
         return True  # somebody else has collected it
     except OSError:
         return False
+    if ended == pid and tell is not None:
+        tell(pid, os.waitstatus_to_exitcode(status))
     return bool(ended == pid)
 
 

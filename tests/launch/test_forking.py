@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import pytest
 
 from servertest import servers
-from servertest._support import HandlerFailed, StillRunning
+from servertest._support import DeadlineExceeded, HandlerFailed, StillRunning
 from servertest.launch import Kind, kinds, launch
 
 from ._handlers import Upper, echo
@@ -179,3 +179,45 @@ def test_a_child_that_ends_as_it_is_looked_for_is_told_of(base: Any) -> None:
     with pytest.raises(HandlerFailed, match=r"was killed by SIGKILL|killed by signal 9"):
         with launch(Late, Waiting) as running, running.connect() as client:
             client.read_eof()
+
+
+@pytest.mark.parametrize(
+    "base", [servers.ForkingTCPServer, socketserver.ForkingTCPServer], ids=["ours", "standard"]
+)
+def test_as_many_children_as_are_allowed(base: Any) -> None:
+    class Full(base):  # type: ignore[misc]
+        max_children = 2
+
+    class Waiting(servers.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(b"x")
+            self.request.recv(1)
+
+    with launch(Full, Waiting) as running:
+        first, second, third = (running.connect() for _ in range(3))
+        assert first.read_exactly(1) == second.read_exactly(1) == b"x"
+        with pytest.raises(DeadlineExceeded):
+            third.read_exactly(1, timeout=0.3)
+        first.send(b".")
+        assert third.read_exactly(1) == b"x"
+
+
+def test_a_server_of_ours_that_is_full_goes_on() -> None:
+    class Full(servers.ForkingTCPServer):
+        max_children = 1
+
+        def service_actions(self) -> None:
+            super().service_actions()
+            for pid in self.active_children or ():
+                os.kill(pid, signal.SIGKILL)
+
+    class Waiting(servers.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(1)
+
+    with (
+        launch(Full, Waiting) as running,
+        running.expects_error(ChildProcessError, match="SIGKILL|signal 9"),
+    ):
+        with running.connect() as client:
+            assert client.read_eof() == b""
