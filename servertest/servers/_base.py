@@ -12,7 +12,7 @@ from ._loop import Loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
     from typing import Any, Self, TypeVar
 
@@ -185,10 +185,13 @@ class BaseServer:
         except BlockingIOError:
             return  # somebody else was faster
         except OSError as error:
-            self._servertest_starved = error.errno in _STARVED
-            self.handle_accept_error(error)
+            self._servertest_note_accept_error(error)
             return
         self._servertest_take(request, client_address)
+
+    def _servertest_note_accept_error(self, error: OSError) -> None:
+        self._servertest_starved = error.errno in _STARVED
+        self.handle_accept_error(error)
 
     def _servertest_gets_at_once(self) -> bool:
         """Whether get_request() is known to take no time when something is there."""
@@ -204,14 +207,21 @@ class BaseServer:
 
     def _servertest_take(self, request: Any, client_address: Any) -> None:
         """See one request through that get_request() has returned."""
+        if self._servertest_is_wanted(request, client_address):
+            self._servertest_process(request, client_address)
+
+    def _servertest_is_wanted(self, request: Any, client_address: Any) -> bool:
+        """Ask verify_request(); a request that is not wanted is ended here."""
+        wanted = False
         try:
             wanted = self.verify_request(request, client_address)
-        except BaseException:
-            self.shutdown_request(request)
-            raise
-        if not wanted:
-            self.shutdown_request(request)
-            return
+        finally:
+            if not wanted:
+                self.shutdown_request(request)
+        return wanted
+
+    def _servertest_process(self, request: Any, client_address: Any) -> None:
+        """Call process_request(); a request that fails there is ended here."""
         try:
             self.process_request(request, client_address)
         except Exception:  # noqa: BLE001 - handlers may raise anything; handle_error() is where it goes
@@ -222,6 +232,18 @@ class BaseServer:
         except BaseException:
             self.shutdown_request(request)
             raise
+
+    def _servertest_process_all(self, requests: Sequence[tuple[Any, Any]]) -> None:
+        """Process several requests; if something ends the loop meanwhile, the others are ended here."""
+        left = iter(requests)
+        try:
+            for number, (request, client_address) in enumerate(left, 1):
+                self._servertest_process(request, client_address)
+                if number < len(requests):
+                    self.service_actions()  # after each; after the last one it is the loop that calls
+        finally:
+            for request, _ in left:
+                self.shutdown_request(request)
 
     def handle_accept_error(self, error: OSError) -> None:
         """Called in the loop when get_request() raised `error`, which is then forgotten. May be overridden.
@@ -265,8 +287,21 @@ class BaseServer:
 
     # -- between the loop, the mix-ins and us -----------------------------------------------------------------------------
 
-    def _servertest_take_more(self, limit: int) -> int:
-        """Handle up to `limit` further requests that are there already, without asking the selector. Returns how many there were."""
+    def _servertest_hands_over_at_once(self) -> bool:
+        """Whether process_request() is known to take no time, as it only starts somebody who does the work."""
+        return False
+
+    def _servertest_take_bunch(self, limit: int, is_there: Callable[[], bool]) -> int:
+        """Handle the request of which the selector has said that it is there, and those that came with it.
+
+        Args:
+            limit: requests in all.
+            is_there: asks whether another one is there, and nothing else for the loop to do.
+
+        Returns:
+            How likely it is that there will be more than one the next time: 0 is not at all.
+        """
+        self._handle_request_noblock()
         return 0
 
     def _servertest_selector(self) -> Any:

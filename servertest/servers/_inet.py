@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from _weakrefset import WeakSet  # where threading has it from, too: weakref itself takes longer to import
 
 from ._base import BaseServer, _front, standard
 
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
 __all__ = ("TCPServer", "TruncatedDatagramWarning", "UDPServer")
+
+#: Sockets that were made here, and of which no fork has made a copy: what poll(2) finds there is not taken away by another process.
+_unshared: WeakSet[socket.socket] = WeakSet()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_unshared.clear)
 
 
 @standard
@@ -60,6 +67,8 @@ class TCPServer(BaseServer):
         if self.detect_address_family:
             self.address_family = _family_of(server_address, self.address_family)
         self.socket = _front().socket.socket(self.address_family, self.socket_type)
+        if type(self.socket) is socket.socket:
+            _unshared.add(self.socket)
         if bind_and_activate:
             try:
                 self.server_bind()
@@ -98,6 +107,7 @@ class TCPServer(BaseServer):
         server = cls(sock.getsockname(), RequestHandlerClass, *args, **kwargs)
         server.socket.close()
         server.socket = sock
+        _unshared.discard(sock)  # whoever had it so far may still accept from it
         server.address_family = sock.family
         server.server_address = sock.getsockname()
         server._servertest_note_address()
@@ -172,6 +182,34 @@ class TCPServer(BaseServer):
         """Accept a connection: (socket, client address). May be overridden."""
         return self.socket.accept()
 
+    def _servertest_take_bunch(self, limit: int, is_there: Callable[[], bool]) -> int:
+        # A thread that has started competes with this one, which gives way at each system call: so first all connections, then what is done with
+        # them. Only where neither accept() nor process_request() can make those wait that were accepted before.
+        if not (
+            self._servertest_hands_over_at_once()
+            and self.socket in _unshared
+            and self._servertest_turnstile is None
+            and _gets_as(TCPServer, self)
+        ):
+            return super()._servertest_take_bunch(limit, is_there)
+        taken: list[Any] = []
+        try:
+            for _ in range(limit):
+                try:
+                    request, client_address = self.get_request()
+                except BlockingIOError:
+                    break
+                except OSError as error:
+                    self._servertest_note_accept_error(error)
+                    break
+                if self._servertest_is_wanted(request, client_address):
+                    taken.append((request, client_address))
+                if not is_there():
+                    break
+        finally:
+            self._servertest_process_all(taken)
+        return 1
+
     def shutdown_request(self, request: Any) -> None:
         """Send FIN and close the connection. May be overridden."""
         try:
@@ -221,11 +259,13 @@ class UDPServer(TCPServer):
             data, client_address = self.socket.recvfrom(self.max_packet_size)
         return (data, self.socket), client_address
 
-    def _servertest_take_more(self, limit: int) -> int:
+    def _servertest_take_bunch(self, limit: int, is_there: Callable[[], bool]) -> int:
         # A datagram costs so little that asking the selector before each is a good part of it. Only where nobody has changed how requests are got.
-        taken, state = 0, self.__dict__
-        if self.report_truncation or _MSG_DONTWAIT is None or not _gets_as_we_do(self):
+        self._handle_request_noblock()
+        if self.report_truncation or _MSG_DONTWAIT is None or not _gets_as(UDPServer, self):
             return 0
+        self.service_actions()
+        taken, state = 1, self.__dict__
         while (
             taken < limit and self._servertest_gate is None and not state.get("_BaseServer__shutdown_request")
         ):
@@ -239,7 +279,7 @@ class UDPServer(TCPServer):
             taken += 1
             self._servertest_take((data, self.socket), client_address)
             self.service_actions()
-        return taken
+        return taken - 1
 
     def _servertest_receive_whole(self) -> Any:
         data, _, flags, client_address = self.socket.recvmsg(self.max_packet_size)
@@ -281,10 +321,11 @@ _SUN_PATH = 107 if sys.platform == "linux" else 103
 _MSG_DONTWAIT: int | None = getattr(socket, "MSG_DONTWAIT", None)
 
 
-def _gets_as_we_do(server: UDPServer) -> bool:
+def _gets_as(base: type[TCPServer], server: TCPServer) -> bool:
+    """Whether nobody has changed how requests are got since `base`, so that we may get them in another way."""
     kind, state = type(server), server.__dict__
     return (
-        kind.get_request is UDPServer.get_request
+        kind.get_request is base.get_request
         and kind._handle_request_noblock is BaseServer._handle_request_noblock
         and "get_request" not in state
         and "_handle_request_noblock" not in state

@@ -39,7 +39,7 @@ FIRST_BACKOFF = 0.005
 LONGEST_BACKOFF = 1.0
 
 #: How many requests one turn takes at the most, if they are there already.
-_BUNCH = 16
+_BUNCH = 17
 
 _READ = selectors.EVENT_READ
 _WRITE = selectors.EVENT_WRITE
@@ -415,7 +415,11 @@ class Loop:
         timeout = _milliseconds(poll_interval)
         only_the_listener = [(seat.fd, select.POLLIN)]
         timers, soon = self._timers, self._soon
-        more, turn = 0, 0
+        more, turn = 1, 0
+
+        def is_there() -> bool:
+            return poll(0) == only_the_listener and not state.get("_BaseServer__shutdown_request")
+
         # All that may have changed since the last turn, in which a wake-up may have been used up.
         if (
             seat.fd is None
@@ -429,12 +433,12 @@ class Loop:
             if state.get("_BaseServer__shutdown_request"):
                 return
             if events == only_the_listener:
-                server._handle_request_noblock()
                 turn += 1
+                # Where requests come in bunches, take the bunch; where they do not, hardly ever ask.
                 if more or turn & 15 == 0:
-                    # Where requests come in bunches, take the bunch; where they do not, hardly ever ask.
-                    server.service_actions()
-                    more = server._servertest_take_more(_BUNCH)
+                    more = server._servertest_take_bunch(_BUNCH, is_there)
+                else:
+                    server._handle_request_noblock()
                 if server._servertest_starved or server._servertest_gate is not None:
                     self._back_off(seat)
                     server.service_actions()

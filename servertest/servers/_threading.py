@@ -122,6 +122,13 @@ class ThreadingMixIn:
         if self.max_threads is not None:
             self.__pause_if_full()
 
+    def _servertest_hands_over_at_once(self) -> bool:
+        return (
+            self.max_threads is None
+            and type(self).process_request is ThreadingMixIn.process_request
+            and "process_request" not in self.__dict__
+        )
+
     def __work(self, request: Any, client_address: Any) -> None:
         # Looked up here, for programs assign and override process_request_thread.
         try:

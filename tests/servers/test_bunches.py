@@ -1,0 +1,237 @@
+"""Connections that are there at the same time are accepted together, and only then handled; where that could make one wait, it is not done."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+
+from servertest import servers
+from tests.servers._running import LIMIT, Echo, connect, read_all, serving
+
+LOCAL = ("127.0.0.1", 0)
+TURNS = ["accepted", "started"] * 4
+TOGETHER = ["accepted"] * 4 + ["started"] * 4
+
+
+class Noting(servers.ThreadingTCPServer):
+    """Writes down in which order connections are accepted and their threads started."""
+
+    request_queue_size = 64
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.notes: list[str] = []
+        self.actions = 0
+        self.errors: list[str] = []
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        self.notes.append("accepted")
+        return True
+
+    def service_actions(self) -> None:
+        self.actions += 1
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        self.errors.append("failed")
+
+
+@pytest.fixture
+def starts(monkeypatch: pytest.MonkeyPatch) -> list[Noting]:
+    """Servers put in here write down when they start a thread."""
+    watched: list[Noting] = []
+    start = threading.Thread.start
+
+    def noted(thread: threading.Thread) -> None:
+        if "process_request_thread" in thread.name:
+            for server in watched:
+                server.notes.append("started")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", noted)
+    return watched
+
+
+@contextmanager
+def waiting(server: Any, count: int) -> Iterator[list[socket.socket]]:
+    """Clients in the queue of a server that does not serve yet, each with a line sent."""
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(server)) for _ in range(count)]
+        for number, client in enumerate(clients):
+            client.sendall(b"%c\n" % (97 + number))
+            client.shutdown(socket.SHUT_WR)
+        yield clients
+
+
+def answers(clients: list[socket.socket]) -> list[bytes]:
+    return [read_all(client) for client in clients]
+
+
+def is_over(client: socket.socket) -> bool:
+    """Whether the server has ended the connection: a reset says so too, where it had not read the line."""
+    try:
+        return client.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+def capitals(count: int) -> list[bytes]:
+    return [b"%c\n" % (65 + number) for number in range(count)]
+
+
+def test_all_that_is_there_is_accepted_before_the_first_thread_starts(starts: list[Noting]) -> None:
+    with Noting(LOCAL, Echo) as server, waiting(server, 4) as clients:
+        starts.append(server)
+        with serving(server):
+            assert answers(clients) == capitals(4)
+        assert server.notes == TOGETHER
+        assert server.actions >= 4  # after each request, as if they had come one by one
+
+
+def test_more_than_a_bunch_is_served_too() -> None:
+    with Noting(LOCAL, Echo) as server, waiting(server, 26) as clients, serving(server):
+        assert answers(clients) == capitals(26)
+
+
+class OwnGetRequest(Noting):
+    def get_request(self) -> Any:
+        return self.socket.accept()
+
+
+class OwnProcessRequest(Noting):
+    def process_request(self, request: Any, client_address: Any) -> None:
+        super().process_request(request, client_address)
+
+
+class Limited(Noting):
+    max_threads = 8
+
+
+@pytest.mark.parametrize("cls", [OwnGetRequest, OwnProcessRequest, Limited])
+def test_one_by_one_where_a_step_may_take_its_time(starts: list[Noting], cls: type[Noting]) -> None:
+    with cls(LOCAL, Echo) as server, waiting(server, 4) as clients:
+        starts.append(server)
+        with serving(server):
+            assert answers(clients) == capitals(4)
+        assert server.notes == TURNS
+
+
+@pytest.mark.parametrize("name", ["get_request", "process_request"])
+def test_one_by_one_where_the_instance_has_a_step_of_its_own(starts: list[Noting], name: str) -> None:
+    with Noting(LOCAL, Echo) as server, waiting(server, 4) as clients:
+        starts.append(server)
+        setattr(server, name, getattr(super(Noting, server), name))
+        with serving(server):
+            assert answers(clients) == capitals(4)
+        assert server.notes == TURNS
+
+
+def test_one_by_one_from_a_listener_that_others_may_accept_from(starts: list[Noting]) -> None:
+    """Whoever is faster would leave us in accept(), and those that were accepted before without a thread."""
+    with Noting(LOCAL, Echo) as first, Noting.adopt(first.socket.dup(), Echo) as server:
+        with waiting(server, 4) as clients:
+            starts.append(server)
+            with serving(server):
+                assert answers(clients) == capitals(4)
+        assert server.notes == TURNS
+        # The socket object itself, of which the other server knows that it has made it.
+        again = Noting.adopt(first.socket, Echo)
+        starts[:] = [again]
+        with waiting(again, 4) as clients, serving(again):
+            assert answers(clients) == capitals(4)
+        assert again.notes == TURNS
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="without fork nobody gets a copy")
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_one_by_one_once_a_fork_has_copied_the_listener(starts: list[Noting]) -> None:
+    with Noting(LOCAL, Echo) as server, waiting(server, 4) as clients:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        starts.append(server)
+        with serving(server):
+            assert answers(clients) == capitals(4)
+        assert server.notes == TURNS
+
+
+def test_those_that_are_refused_are_ended_and_the_others_served() -> None:
+    class Choosy(Noting):
+        def verify_request(self, request: Any, client_address: Any) -> bool:
+            super().verify_request(request, client_address)
+            return len(self.notes) % 2 == 1
+
+    with Choosy(LOCAL, Echo) as server, waiting(server, 6) as clients, serving(server):
+        assert answers(clients)[::2] == capitals(6)[::2]
+        assert all(is_over(client) for client in clients[1::2])
+
+
+def test_a_thread_that_cannot_be_started_is_an_error_of_its_request_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start, numbers = threading.Thread.start, iter(range(100))
+
+    def failing(thread: threading.Thread) -> None:
+        if "process_request_thread" in thread.name and next(numbers) == 1:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", failing)
+    with Noting(LOCAL, Echo) as server, waiting(server, 4) as clients, serving(server):
+        first, second, third, fourth = clients
+        assert answers([first, third, fourth]) == [b"A\n", b"C\n", b"D\n"]
+        assert is_over(second)
+        assert server.errors == ["failed"]
+
+
+def test_a_stop_in_the_midst_serves_what_was_accepted_and_takes_nothing_more() -> None:
+    class Stopping(Noting):
+        def verify_request(self, request: Any, client_address: Any) -> bool:
+            super().verify_request(request, client_address)
+            if len(self.notes) == 2:
+                self.shutdown()
+            return True
+
+    with Stopping(LOCAL, Echo) as server, waiting(server, 4) as clients:
+        with serving(server):
+            assert answers(clients[:2]) == capitals(2)
+        assert server.notes == ["accepted"] * 2
+
+
+@pytest.mark.parametrize("name", ["verify_request", "service_actions"])
+def test_what_ends_the_loop_leaves_no_connection_without_an_end(name: str) -> None:
+    """Those whose turn had come are served; those that were accepted with them hear that it is over."""
+
+    class Ending(Noting):
+        count = 0
+
+    def ending(server: Any, *request: Any) -> bool:
+        server.count += 1
+        if server.count == 2:
+            raise KeyboardInterrupt
+        return True
+
+    setattr(Ending, name, ending)
+    with Ending(LOCAL, Echo) as server, waiting(server, 4) as clients:
+        thread_errors: list[type[BaseException]] = []
+
+        def run() -> None:
+            try:
+                server.serve_forever()
+            except KeyboardInterrupt as error:
+                thread_errors.append(type(error))
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join(LIMIT)
+        assert thread_errors == [KeyboardInterrupt]
+        served = 1 if name == "verify_request" else 2
+        assert answers(clients[:served]) == capitals(served)
+        server.server_close()
+        assert all(is_over(client) for client in clients[served:])
