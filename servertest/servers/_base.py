@@ -12,7 +12,7 @@ from ._loop import Loop
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
     from types import TracebackType
     from typing import Any, Self, TypeVar
 
@@ -37,6 +37,11 @@ def standard(cls: _Class) -> _Class:
     """Marks a class of the standard module: it says that it is from there, in whose place it may stand."""
     cls.__module__ = "socketserver"
     return cls
+
+
+def is_own(server: object, base: type, name: str) -> bool:
+    """Whether a method of the server is the one that `base` has, which nobody has overridden."""
+    return getattr(type(server), name) is getattr(base, name) and name not in server.__dict__
 
 
 class _StopFlag:
@@ -95,6 +100,9 @@ class BaseServer:
     # Set when accept() failed for want of descriptors or memory; the loop then leaves the listener alone for a while.
     _servertest_starved = False
 
+    # Requests that have been accepted, and come after the one that is being processed.
+    _servertest_left: Iterable[tuple[Any, Any]] = ()
+
     # How many requests a turn of the loop takes at a time. More than one where a turn does much else.
     _servertest_burst = 1
 
@@ -140,7 +148,7 @@ class BaseServer:
         """Called to clean up the server. May be overridden."""
 
     def service_actions(self) -> None:
-        """Called by serve_forever() after each request, and at least once in a poll interval. May be overridden."""
+        """Called by serve_forever() after each request, or several that came together, and at least once in a poll interval. May be overridden."""
 
     def __enter__(self) -> Self:
         return self
@@ -233,15 +241,14 @@ class BaseServer:
             self.shutdown_request(request)
             raise
 
-    def _servertest_process_all(self, requests: Sequence[tuple[Any, Any]]) -> None:
+    def _servertest_process_all(self, requests: Iterable[tuple[Any, Any]]) -> None:
         """Process several requests; if something ends the loop meanwhile, the others are ended here."""
-        left = iter(requests)
+        self._servertest_left = left = iter(requests)
         try:
-            for number, (request, client_address) in enumerate(left, 1):
+            for request, client_address in left:
                 self._servertest_process(request, client_address)
-                if number < len(requests):
-                    self.service_actions()  # after each; after the last one it is the loop that calls
         finally:
+            self._servertest_left = ()
             for request, _ in left:
                 self.shutdown_request(request)
 
@@ -287,9 +294,9 @@ class BaseServer:
 
     # -- between the loop, the mix-ins and us -----------------------------------------------------------------------------
 
-    def _servertest_hands_over_at_once(self) -> bool:
-        """Whether process_request() is known to take no time, as it only starts somebody who does the work."""
-        return False
+    def _servertest_at_once(self, limit: int) -> int:
+        """How many requests may be there before the first is processed, `limit` at most: more than one where process_request() only starts somebody who does the work."""
+        return 1
 
     def _servertest_take_bunch(self, limit: int, is_there: Callable[[], bool]) -> int:
         """Handle the request of which the selector has said that it is there, and those that came with it.

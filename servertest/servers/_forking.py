@@ -9,8 +9,8 @@ import socket
 import sys
 from time import monotonic
 
-from ._base import _front, standard
-from ._inet import TCPServer, UDPServer
+from ._base import _front, is_own, standard
+from ._inet import TCPServer, UDPServer, is_unshared, note_unshared
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ class ForkingMixIn:
             server.close_request(request)
             return
         status = 1
+        for other, _ in getattr(server, "_servertest_left", ()):
+            other.close()  # the parent's to see to; a copy here would keep it open
         try:
             server.finish_request(request, client_address)
             status = 0
@@ -99,6 +101,20 @@ class ForkingMixIn:
             if len(self.active_children) >= self.max_children:
                 self.__pause()
         return pid
+
+    def _servertest_at_once(self, limit: int) -> int:
+        if not is_own(self, ForkingMixIn, "process_request"):
+            return 1
+        return min(limit, self.max_children - len(self.active_children or ()))
+
+    def _servertest_take_bunch(self, limit: int, is_there: Callable[[], bool]) -> int:
+        server: Any = self
+        alone = is_unshared(server.socket)
+        try:
+            return super()._servertest_take_bunch(limit, is_there)  # type: ignore[misc,no-any-return]
+        finally:
+            if alone:
+                note_unshared(server.socket)  # what we fork handles one request, and accepts none
 
     def _servertest_child_ended(self, pid: int, status: int) -> None:
         """A child was collected, with this exit code, or minus the number of the signal that killed it: for whoever watches the server."""

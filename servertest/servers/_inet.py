@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from _weakrefset import WeakSet  # where threading has it from, too: weakref itself takes longer to import
+from _weakref import ref  # weakref takes longer to import
 
-from ._base import BaseServer, _front, standard
+from ._base import BaseServer, _front, is_own, standard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,10 +17,20 @@ if TYPE_CHECKING:
 __all__ = ("TCPServer", "TruncatedDatagramWarning", "UDPServer")
 
 #: Sockets that were made here, and of which no fork has made a copy: what poll(2) finds there is not taken away by another process.
-_unshared: WeakSet[socket.socket] = WeakSet()
+_unshared: set[ref[socket.socket]] = set()
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_unshared.clear)
+
+
+def note_unshared(sock: socket.socket) -> None:
+    """Only this process accepts from the socket."""
+    _unshared.add(ref(sock, _unshared.discard))
+
+
+def is_unshared(sock: Any) -> bool:
+    """Whether that is known."""
+    return type(sock) is socket.socket and ref(sock) in _unshared
 
 
 @standard
@@ -68,7 +78,7 @@ class TCPServer(BaseServer):
             self.address_family = _family_of(server_address, self.address_family)
         self.socket = _front().socket.socket(self.address_family, self.socket_type)
         if type(self.socket) is socket.socket:
-            _unshared.add(self.socket)
+            note_unshared(self.socket)
         if bind_and_activate:
             try:
                 self.server_bind()
@@ -107,7 +117,7 @@ class TCPServer(BaseServer):
         server = cls(sock.getsockname(), RequestHandlerClass, *args, **kwargs)
         server.socket.close()
         server.socket = sock
-        _unshared.discard(sock)  # whoever had it so far may still accept from it
+        _unshared.discard(ref(sock))  # whoever had it so far may still accept from it
         server.address_family = sock.family
         server.server_address = sock.getsockname()
         server._servertest_note_address()
@@ -117,10 +127,7 @@ class TCPServer(BaseServer):
         """Called when server_address is known, however that came about."""
 
     def _servertest_gets_at_once(self) -> bool:
-        return (
-            type(self).get_request in (TCPServer.get_request, UDPServer.get_request)
-            and "get_request" not in self.__dict__
-        )
+        return is_own(self, TCPServer, "get_request") or is_own(self, UDPServer, "get_request")
 
     def server_bind(self) -> None:
         """Bind the socket to server_address, and write there what it was really bound to. May be overridden."""
@@ -182,15 +189,15 @@ class TCPServer(BaseServer):
         """Accept a connection: (socket, client address). May be overridden."""
         return self.socket.accept()
 
+    def _servertest_accepts_alone(self) -> bool:
+        """Whether accept() is known to return at once when poll(2) has said that a connection is there: none that was accepted before has to wait."""
+        return self._servertest_turnstile is None and is_unshared(self.socket) and _gets_as(TCPServer, self)
+
     def _servertest_take_bunch(self, limit: int, is_there: Callable[[], bool]) -> int:
-        # A thread that has started competes with this one, which gives way at each system call: so first all connections, then what is done with
-        # them. Only where neither accept() nor process_request() can make those wait that were accepted before.
-        if not (
-            self._servertest_hands_over_at_once()
-            and self.socket in _unshared
-            and self._servertest_turnstile is None
-            and _gets_as(TCPServer, self)
-        ):
+        # A thread that has started competes with this one, which gives way at each system call; and after a fork, each page that is written to is
+        # copied first. So first all connections, then what is done with them.
+        limit = self._servertest_at_once(limit)
+        if limit < 2 or not self._servertest_accepts_alone():
             return super()._servertest_take_bunch(limit, is_there)
         taken: list[Any] = []
         try:
@@ -323,12 +330,9 @@ _MSG_DONTWAIT: int | None = getattr(socket, "MSG_DONTWAIT", None)
 
 def _gets_as(base: type[TCPServer], server: TCPServer) -> bool:
     """Whether nobody has changed how requests are got since `base`, so that we may get them in another way."""
-    kind, state = type(server), server.__dict__
     return (
-        kind.get_request is base.get_request
-        and kind._handle_request_noblock is BaseServer._handle_request_noblock
-        and "get_request" not in state
-        and "_handle_request_noblock" not in state
+        is_own(server, base, "get_request")
+        and is_own(server, BaseServer, "_handle_request_noblock")
         and type(server.socket) is socket.socket
     )
 

@@ -6,7 +6,7 @@ import functools
 import threading
 from time import monotonic
 
-from ._base import _front, standard
+from ._base import _front, is_own, standard
 from ._inet import TCPServer, UDPServer
 
 TYPE_CHECKING = False
@@ -122,12 +122,8 @@ class ThreadingMixIn:
         if self.max_threads is not None:
             self.__pause_if_full()
 
-    def _servertest_hands_over_at_once(self) -> bool:
-        return (
-            self.max_threads is None
-            and type(self).process_request is ThreadingMixIn.process_request
-            and "process_request" not in self.__dict__
-        )
+    def _servertest_at_once(self, limit: int) -> int:
+        return limit if self.max_threads is None and is_own(self, ThreadingMixIn, "process_request") else 1
 
     def __work(self, request: Any, client_address: Any) -> None:
         # Looked up here, for programs assign and override process_request_thread.

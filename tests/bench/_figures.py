@@ -181,7 +181,7 @@ def _serving(module: str, against: str) -> Iterator[Figure]:
     )
     yield pair.connecting("threading", "ThreadingTCPServer", 1.2, 1000)
     yield pair.connecting("threading-idle", "ThreadingTCPServer", 4.0, 500, idle=4000)
-    yield pair.connecting("forking", "ForkingTCPServer", 1.0, 150)
+    yield pair.connecting("forking", "ForkingTCPServer", 1.0, 500)
     yield pair.connecting("pool", "ThreadPoolTCPServer/ThreadingTCPServer", 3.0, 1000)
     yield pair.connecting("prefork", "PreForkTCPServer/ForkingTCPServer", 8.0, 300)
     yield pair.figure(

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -128,8 +130,6 @@ def a_full_server_stops_at_once() -> None:
 
 @scene
 def a_full_server_never_waits_for_a_foreign_child() -> None:
-    import subprocess
-
     class Server(servers.ForkingTCPServer):
         max_children = 1
 
@@ -640,6 +640,102 @@ def a_datagram_may_be_answered_by_a_child() -> None:
     play(server, clients)
 
 
-if __name__ == "__main__":
+@contextlib.contextmanager
+def waiting_clients(server: Any) -> Iterator[None]:
+    """Clients that have connected, in a process that is not forked from here: a copy of the listener is out of the question."""
+    host, port = server.server_address
+    # A signal, for each of the children would inherit a pipe.
+    signal.signal(signal.SIGUSR1, lambda *_: server.shutdown())
+    process = subprocess.Popen(
+        [sys.executable, "-m", __spec__.name, "--clients", host, str(port)], stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == b"connected\n"
+        yield
+    finally:
+        assert process.wait(LIMIT) == 0, "the clients failed"
+        process.stdout.close()
+
+
+class Bunching(servers.ForkingTCPServer):
+    """Writes down in which order it accepts and forks."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.notes = ""
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        self.notes += "a"
+        return True
+
+    def close_request(self, request: Any) -> None:
+        self.notes += "f"  # in the parent: it has forked
+        super().close_request(request)
+
+
+def held_clients(address: tuple[str, int]) -> None:
+    with contextlib.ExitStack() as stack:
+        first, second, third = (
+            stack.enter_context(socket.create_connection(address, LIMIT)) for _ in range(3)
+        )
+        print("connected", flush=True)
+        assert first.recv(5) == b"here\n"
+        second.sendall(b"done\n")
+        assert read_all(second) == b"here\n"
+        # Nobody has it open there any more, so that whatever is sent is answered by a reset: also not the child that was forked first.
+        poll = select.poll()
+        poll.register(second, 0)
+        second.sendall(b"too late\n")
+        assert poll.poll(LIMIT * 1000), "somebody keeps the connection open"
+        first.sendall(b"done\n")
+        assert read_all(first) == b""
+        third.sendall(b"done\n")
+        assert read_all(third) == b"here\n"
+
+
+def play_bunch(server: Any) -> None:
+    with server, waiting_clients(server):
+        server.serve_forever(None)
+
+
+@scene
+def children_hold_no_connection_but_their_own() -> None:
+    server = Bunching(LOCAL, Held)
+    play_bunch(server)
+    assert server.notes == "aaafff", server.notes
+
+
+@scene
+def no_more_are_accepted_than_may_have_children() -> None:
+    server = Bunching(LOCAL, Held)
+    server.max_children = 2
+    play_bunch(server)
+    assert server.notes == "aaffaf", server.notes
+
+
+@scene
+def a_fork_of_somebody_else_ends_the_bunches() -> None:
+    server = Bunching(LOCAL, Held)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    play_bunch(server)
+    assert server.notes == "afafaf", server.notes
+
+
+def main() -> None:
     signal.alarm(30)
-    SCENES[sys.argv[1]]()
+    if sys.argv[1] != "--clients":
+        SCENES[sys.argv[1]]()
+        return
+    host, port = sys.argv[2:]
+    try:
+        held_clients((host, int(port)))
+    finally:
+        os.kill(os.getppid(), signal.SIGUSR1)
+
+
+if __name__ == "__main__":
+    main()
