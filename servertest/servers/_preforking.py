@@ -210,7 +210,8 @@ class _Crew:
             try:
                 for fd in (self._asked, *self._pidfds.values()):
                     os.close(fd)
-                status = self._work(self._end_of_life, self._ask)
+                # Another thread may have told them all just before the fork.
+                status = self._work(self._end_of_life, self._ask) if self._life >= 0 else 0
             finally:
                 _end_child(status)
         self._server.active_children.add(pid)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 from time import monotonic
 
@@ -238,11 +237,12 @@ def _shut_down(request: Any) -> None:
         return  # a datagram, or something of the program's own
     import socket
 
-    if hasattr(request, "unwrap"):
-        # Below TLS, for a handshake that is under way is not prepared for more.
-        shutdown = functools.partial(socket.socket.shutdown, request)
     try:
-        shutdown(socket.SHUT_RDWR)
+        if hasattr(request, "unwrap"):
+            # Below TLS, for a handshake that is under way is not prepared for more.
+            socket.socket.shutdown(request, socket.SHUT_RDWR)
+        else:
+            shutdown(socket.SHUT_RDWR)
     except OSError:
         pass  # it has ended in the meantime
 
