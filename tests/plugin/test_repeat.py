@@ -161,6 +161,7 @@ from servertest.faults import *
 
 class Broken(servers.BaseRequestHandler):
     def handle(self):
+        self.request.recv(1), self.request.recv(1)  # what is left unread makes a close a reset
         raise LookupError("of mine")
 
 def test_it(serve):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
@@ -188,6 +189,31 @@ def test_a_thread_that_cannot_be_started_is_an_error_of_its_request_alone(
         assert answers([first, third, fourth]) == [b"A\n", b"C\n", b"D\n"]
         assert is_over(second)
         assert server.errors == ["failed"]
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ECONNABORTED, errno.EAGAIN])
+def test_an_error_of_accept_ends_the_bunch_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, starts: list[Noting], number: int
+) -> None:
+    class Hearing(Noting):
+        def handle_accept_error(self, error: OSError) -> None:
+            self.errors.append(errno.errorcode[error.errno or 0])
+
+    accept, numbers = socket.socket.accept, iter(range(100))
+
+    def failing(listener: socket.socket) -> Any:
+        if next(numbers) == 2:
+            raise OSError(number, os.strerror(number))
+        return accept(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", failing)
+    with Hearing(LOCAL, Echo) as server, waiting(server, 4) as clients:
+        starts.append(server)
+        with serving(server):
+            assert answers(clients) == capitals(4)
+        assert server.notes[:4] == ["accepted"] * 2 + ["started"] * 2
+        # Somebody else was faster: that is no error.
+        assert server.errors == ([] if number == errno.EAGAIN else [errno.errorcode[number]])
 
 
 def test_a_stop_in_the_midst_serves_what_was_accepted_and_takes_nothing_more() -> None:
