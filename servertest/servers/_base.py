@@ -215,21 +215,14 @@ class BaseServer:
 
     def _servertest_take(self, request: Any, client_address: Any) -> None:
         """See one request through that get_request() has returned."""
-        if self._servertest_is_wanted(request, client_address):
-            self._servertest_process(request, client_address)
-
-    def _servertest_is_wanted(self, request: Any, client_address: Any) -> bool:
-        """Ask verify_request(); a request that is not wanted is ended here."""
-        wanted = False
         try:
             wanted = self.verify_request(request, client_address)
-        finally:
-            if not wanted:
-                self.shutdown_request(request)
-        return wanted
-
-    def _servertest_process(self, request: Any, client_address: Any) -> None:
-        """Call process_request(); a request that fails there is ended here."""
+        except BaseException:
+            self.shutdown_request(request)
+            raise
+        if not wanted:
+            self.shutdown_request(request)
+            return
         try:
             self.process_request(request, client_address)
         except Exception:  # noqa: BLE001 - handlers may raise anything; handle_error() is where it goes
@@ -241,12 +234,12 @@ class BaseServer:
             self.shutdown_request(request)
             raise
 
-    def _servertest_process_all(self, requests: Iterable[tuple[Any, Any]]) -> None:
-        """Process several requests; if something ends the loop meanwhile, the others are ended here."""
+    def _servertest_take_all(self, requests: Iterable[tuple[Any, Any]]) -> None:
+        """See several requests through; if something ends the loop meanwhile, the others are ended here."""
         self._servertest_left = left = iter(requests)
         try:
             for request, client_address in left:
-                self._servertest_process(request, client_address)
+                self._servertest_take(request, client_address)
         finally:
             self._servertest_left = ()
             for request, _ in left:

@@ -203,18 +203,16 @@ class TCPServer(BaseServer):
         try:
             for _ in range(limit):
                 try:
-                    request, client_address = self.get_request()
+                    taken.append(self.get_request())
                 except BlockingIOError:
                     break
                 except OSError as error:
                     self._servertest_note_accept_error(error)
                     break
-                if self._servertest_is_wanted(request, client_address):
-                    taken.append((request, client_address))
                 if not is_there():
                     break
         finally:
-            self._servertest_process_all(taken)
+            self._servertest_take_all(taken)
         return 1
 
     def shutdown_request(self, request: Any) -> None:
