@@ -202,34 +202,59 @@ class Stage:
             if take is not None:
                 take(tape)
             interruption = Interruption(self, plan, tape)
-            stepper = None
-            if plan.count_steps or plan.at_step is not None:
-                stepper = Stepper(self._files, plan.at_step, interruption)
+            stepper = self._stepper(plan, interruption)
             number = sock.fileno()
             self._sockets[number] = sock
             try:
-                outcome, failure = self._handle(server, sock, address, stepper)
+                ended = self._handle(server, sock, address, stepper)
             finally:
                 self._sockets.pop(number, None)
-            elapsed, silence = tape.elapsed, tape.silence
+            times = tape.elapsed, tape.silence
             self._look_at_files()
             with contextlib.suppress(OSError):
                 server.shutdown_request(sock)
             tape.drain()
-            inner, held_up = interruption.result()
+            record = self._record(tape, ended, times, interruption, stepper)
         self._look_at_server(("stream", plan.family))
+        return record
+
+    def _stepper(self, plan: Plan, interruption: Interruption) -> Stepper | None:
+        if plan.count_steps or plan.at_step is not None:
+            return Stepper(self._files, plan.at_step, interruption)
+        return None
+
+    def _record(
+        self,
+        side: Any,
+        ended: tuple[Ended, Failed | None],
+        times: tuple[float, float],
+        interruption: Interruption,
+        stepper: Stepper | None,
+    ) -> Record:
+        """What has come of a conversation that is over.
+
+        Args:
+            side: The client's side: what it received, and what it was asked.
+            ended: How the handler came back, and with what.
+            times: Virtual seconds that it took, and of silence at its end.
+            interruption: What happened in its midst.
+            stepper: What counted its steps.
+        """
+        outcome, failure = ended
+        elapsed, silence = times
+        inner, held_up = interruption.result()
         return Record(
             outcome=outcome,
-            received=bytes(tape.received),
-            waits=tuple(tape.waits),
+            received=bytes(side.received),
+            waits=tuple(side.waits),
             failure=failure,
             elapsed=elapsed,
             silence=silence,
-            ended_before=tape.unsent,
+            ended_before=side.unsent,
             held_up=held_up,
             inner=inner,
             steps=stepper.seen if stepper is not None else (),
-            events=tuple(tape.events),
+            events=tuple(side.events),
         )
 
     def _handle(

@@ -139,9 +139,7 @@ class SimStage(Stage):
             take(client)
         # Nobody is slow here but who waits: long turns would only use up the time that the handler gives its client.
         interruption = Interruption(self, replace(plan, turn=min(plan.turn, _TURN)), client)
-        stepper = None
-        if plan.count_steps or plan.at_step is not None:
-            stepper = Stepper(self._files, plan.at_step, interruption)
+        stepper = self._stepper(plan, interruption)
         client.begin_early()
         ended: list[tuple[Ended, Failed | None]] = []
 
@@ -155,34 +153,21 @@ class SimStage(Stage):
         thread.start()
         state = client.run()
         if state:
-            outcome, failure = _as_ended(state), None
+            how: tuple[Ended, Failed | None] = (_as_ended(state), None)
             stacks = net.table() if state == "hung" else ""
-            elapsed, silence = client.elapsed, client.silence
+            times = client.elapsed, client.silence
             net.kernel.kill([task for task in net.kernel.tasks if task.owner is thread])
             net.settle()
         else:
-            (outcome, failure), stacks = ended[0], ""
-            elapsed, silence = client.elapsed, client.silence
+            how, stacks = ended[0], ""
+            times = client.elapsed, client.silence
             self._look_at_files()
         with contextlib.suppress(OSError):
             server.shutdown_request(far)
         client.finish()
-        inner, held_up = interruption.result()
+        record = self._record(client, how, times, interruption, stepper)
         self._look_at_server(("stream", plan.family))
-        return Record(
-            outcome=outcome,
-            received=bytes(client.received),
-            waits=tuple(client.waits),
-            failure=failure,
-            elapsed=elapsed,
-            silence=silence,
-            ended_before=client.unsent,
-            held_up=held_up,
-            inner=inner,
-            steps=stepper.seen if stepper is not None else (),
-            events=tuple(client.events),
-            stacks=stacks,
-        )
+        return replace(record, stacks=stacks)
 
     def _pair(self, family: Family) -> tuple[socket.socket, socket.socket, Any]:
         """A connection: the client's end, the handler's, and the client's address."""
