@@ -59,6 +59,18 @@ def shaking_hands(contexts: Contexts, client: socket.socket) -> Iterator[Future[
         yield pool.submit(contexts.client.wrap_socket, client, server_hostname="localhost")
 
 
+@contextmanager
+def observed_server(
+    contexts: Contexts,
+) -> Iterator[tuple[ssl.SSLSocket, Future[ssl.SSLSocket], Transcript]]:
+    """A server's end that is observed, what comes of its client's handshake, and what is written down."""
+    transcript = Transcript()
+    with sockets() as (plain, client), shaking_hands(contexts, client) as shaken:
+        server = contexts.server.wrap_socket(plain, server_side=True)
+        observe(server, transcript, transcript.connect(None, None))
+        yield server, shaken, transcript
+
+
 def story(transcript: Transcript) -> list[str]:
     return [short(event) for event in transcript.events]
 
@@ -189,10 +201,7 @@ def test_a_context_that_observes_wraps_unobserved_sockets_as_before(contexts: Co
 
 
 def test_after_tls_the_plain_socket_is_recorded(contexts: Contexts) -> None:
-    transcript = Transcript()
-    with sockets() as (plain, client), shaking_hands(contexts, client) as shaken:
-        server = contexts.server.wrap_socket(plain, server_side=True)
-        observe(server, transcript, transcript.connect(None, None))
+    with observed_server(contexts) as (server, shaken, transcript):
         tls_client = shaken.result(LIMIT)
         with ThreadPoolExecutor(1) as pool:
             unwrapped = pool.submit(tls_client.unwrap)
@@ -258,10 +267,7 @@ def test_a_tls_listener(contexts: Contexts) -> None:
 
 
 def test_an_answer_to_the_servers_goodbye_is_no_reset(contexts: Contexts) -> None:
-    transcript = Transcript()
-    with sockets() as (plain, client), shaking_hands(contexts, client) as shaken:
-        server = contexts.server.wrap_socket(plain, server_side=True)
-        observe(server, transcript, transcript.connect(None, None))
+    with observed_server(contexts) as (server, shaken, transcript):
         with shaken.result(LIMIT) as tls_client:
             server.settimeout(0)
             with pytest.raises(ssl.SSLWantReadError):
@@ -276,10 +282,7 @@ def test_an_answer_to_the_servers_goodbye_is_no_reset(contexts: Contexts) -> Non
 
 @pytest.mark.parametrize("shut", [False, True], ids=["close", "shutdown and close"])
 def test_a_goodbye_to_a_client_that_has_closed_is_no_reset(contexts: Contexts, shut: bool) -> None:
-    transcript = Transcript()
-    with sockets() as (plain, client), shaking_hands(contexts, client) as shaken:
-        server = contexts.server.wrap_socket(plain, server_side=True)
-        observe(server, transcript, transcript.connect(None, None))
+    with observed_server(contexts) as (server, shaken, transcript):
         with shaken.result(LIMIT) as tls_client:
             tls_client.settimeout(0)
             with pytest.raises(ssl.SSLWantReadError):
@@ -296,10 +299,7 @@ def test_a_goodbye_to_a_client_that_has_closed_is_no_reset(contexts: Contexts, s
 
 
 def test_a_second_goodbye_finds_no_reset_either(contexts: Contexts) -> None:
-    transcript = Transcript()
-    with sockets() as (plain, client), shaking_hands(contexts, client) as shaken:
-        server = contexts.server.wrap_socket(plain, server_side=True)
-        observe(server, transcript, transcript.connect(None, None))
+    with observed_server(contexts) as (server, shaken, transcript):
         tls_client = shaken.result(LIMIT)
         server.settimeout(0)
         with pytest.raises(ssl.SSLWantReadError):
@@ -332,10 +332,7 @@ def test_a_goodbye_to_a_client_that_has_closed_a_unix_socket_is_no_reset(context
 
 
 def test_a_reset_before_the_goodbye_is_one(contexts: Contexts) -> None:
-    transcript = Transcript()
-    with sockets() as (plain, client), shaking_hands(contexts, client) as shaken:
-        server = contexts.server.wrap_socket(plain, server_side=True)
-        observe(server, transcript, transcript.connect(None, None))
+    with observed_server(contexts) as (server, shaken, transcript):
         hard_reset(shaken.result(LIMIT))
         wait_for_error(server)
         server.settimeout(0)
