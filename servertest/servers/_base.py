@@ -33,15 +33,20 @@ def _front() -> Any:
     return public_module
 
 
+#: What each standard class was made with, for a program may replace a method of the class itself.
+_made_with: dict[type, dict[str, Any]] = {}
+
+
 def standard(cls: _Class) -> _Class:
     """Marks a class of the standard module: it says that it is from there, in whose place it may stand."""
     cls.__module__ = "socketserver"
+    _made_with[cls] = dict(vars(cls))
     return cls
 
 
 def is_own(server: object, base: type, name: str) -> bool:
-    """Whether a method of the server is the one that `base` has, which nobody has overridden."""
-    return getattr(type(server), name) is getattr(base, name) and name not in server.__dict__
+    """Whether a method of the server is the one that `base` was made with: nobody has overridden or replaced it."""
+    return getattr(type(server), name) is _made_with[base][name] and name not in server.__dict__
 
 
 class _StopFlag:
@@ -235,15 +240,25 @@ class BaseServer:
             raise
 
     def _servertest_take_all(self, requests: Iterable[tuple[Any, Any]]) -> None:
-        """See several requests through; if something ends the loop meanwhile, the others are ended here."""
+        """See several requests through. What ends the loop meanwhile ends it after them: the next loop would not find them any more."""
+        pid = os.getpid()
         self._servertest_left = left = iter(requests)
-        try:
-            for request, client_address in left:
-                self._servertest_take(request, client_address)
-        finally:
-            self._servertest_left = ()
-            for request, _ in left:
-                self.shutdown_request(request)
+        ending: BaseException | None = None
+        while True:
+            try:
+                for request, client_address in left:
+                    self._servertest_take(request, client_address)
+                break
+            except BaseException as error:  # noqa: BLE001 - raised below
+                ending = ending or error
+                if os.getpid() != pid:
+                    break  # a child that was interrupted as it began: the others are its parent's
+        self._servertest_left = ()
+        if ending is not None:
+            try:
+                raise ending
+            finally:
+                ending = None  # its traceback holds this frame
 
     def handle_accept_error(self, error: OSError) -> None:
         """Called in the loop when get_request() raised `error`, which is then forgotten. May be overridden.

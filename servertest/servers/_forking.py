@@ -72,9 +72,9 @@ class ForkingMixIn:
             server.close_request(request)
             return
         status = 1
-        for other, _ in getattr(server, "_servertest_left", ()):
-            other.close()  # the parent's to see to; a copy here would keep it open
         try:
+            for other, _ in getattr(server, "_servertest_left", ()):
+                other.close()  # the parent's to see to; a copy here would keep it open
             server.finish_request(request, client_address)
             status = 0
         except Exception:  # noqa: BLE001 - handlers may raise anything; handle_error() is where it goes
@@ -93,8 +93,12 @@ class ForkingMixIn:
     def _servertest_fork(self) -> int:
         """Fork; in the parent the child is counted, and if it is the last one allowed, no further request is accepted."""
         _flush()  # or the child would print once more what the parent has printed
+        listener: Any = getattr(self, "socket", None)
+        alone = is_unshared(listener)
         pid: int = _front().os.fork()
         if pid:
+            if alone:
+                note_unshared(listener)  # the child handles one request, and accepts none
             if self.active_children is None:
                 self.active_children = set()
             self.active_children.add(pid)
@@ -106,15 +110,6 @@ class ForkingMixIn:
         if not is_own(self, ForkingMixIn, "process_request"):
             return 1
         return min(limit, self.max_children - len(self.active_children or ()))
-
-    def _servertest_take_bunch(self, limit: int, is_there: Callable[[], bool]) -> int:
-        server: Any = self
-        alone = is_unshared(server.socket)
-        try:
-            return super()._servertest_take_bunch(limit, is_there)  # type: ignore[misc,no-any-return]
-        finally:
-            if alone:
-                note_unshared(server.socket)  # what we fork handles one request, and accepts none
 
     def _servertest_child_ended(self, pid: int, status: int) -> None:
         """A child was collected, with this exit code, or minus the number of the signal that killed it: for whoever watches the server."""

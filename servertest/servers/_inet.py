@@ -190,8 +190,16 @@ class TCPServer(BaseServer):
         return self.socket.accept()
 
     def _servertest_accepts_alone(self) -> bool:
-        """Whether accept() is known to return at once when poll(2) has said that a connection is there: none that was accepted before has to wait."""
-        return self._servertest_turnstile is None and is_unshared(self.socket) and _gets_as(TCPServer, self)
+        """Whether accept() is known to return at once when poll(2) has said that a connection is there: none that was accepted before has to wait.
+
+        Nor does it wait for what verify_request() does with those before it, which may take its time, look at what is under way, or end the loop.
+        """
+        return (
+            self._servertest_turnstile is None
+            and is_unshared(self.socket)
+            and _gets_as(TCPServer, self)
+            and is_own(self, BaseServer, "verify_request")
+        )
 
     def _servertest_take_bunch(self, limit: int, is_there: Callable[[], bool]) -> int:
         # A thread that has started competes with this one, which gives way at each system call; and after a fork, each page that is written to is

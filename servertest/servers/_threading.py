@@ -116,7 +116,8 @@ class ThreadingMixIn:
         try:
             thread.start()
         except BaseException:
-            requests.pop(thread, None)
+            if thread.ident is None:  # else it was an interruption, and the thread runs
+                requests.pop(thread, None)
             raise
         if self.max_threads is not None:
             self.__pause_if_full()
@@ -125,6 +126,9 @@ class ThreadingMixIn:
         return limit if self.max_threads is None and is_own(self, ThreadingMixIn, "process_request") else 1
 
     def __work(self, request: Any, client_address: Any) -> None:
+        self.__requests[threading.current_thread()] = (
+            request  # where it was an interruption, and the thread was not yet to be seen
+        )
         # Looked up here, for programs assign and override process_request_thread.
         try:
             self.process_request_thread(request, client_address)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 from servertest import servers
+from servertest.servers._inet import is_unshared
 from tests.servers._running import (
     LIMIT,
     Echo,
@@ -708,6 +709,8 @@ def children_hold_no_connection_but_their_own() -> None:
     server = Bunching(LOCAL, Held)
     play_bunch(server)
     assert server.notes == "aaafff", server.notes
+    # The children accept nothing: that they have copies changes nothing for the next ones.
+    assert is_unshared(server.socket)
 
 
 @scene
@@ -727,6 +730,45 @@ def a_fork_of_somebody_else_ends_the_bunches() -> None:
     os.waitpid(pid, 0)
     play_bunch(server)
     assert server.notes == "afafaf", server.notes
+
+
+@scene
+def a_fork_of_somebody_else_in_the_midst_ends_the_bunches() -> None:
+    class Forking(Bunching):
+        def close_request(self, request: Any) -> None:
+            if self.notes.endswith("a"):
+                pid = os.fork()
+                if pid == 0:
+                    os._exit(0)
+                os.waitpid(pid, 0)
+            super().close_request(request)
+
+    server = Forking(LOCAL, Held)
+    play_bunch(server)
+    assert server.notes == "aaafff", server.notes
+    assert not is_unshared(server.socket)
+
+
+@scene
+def a_process_request_of_its_own_has_one_after_the_other() -> None:
+    class Own(Bunching):
+        def process_request(self, request: Any, client_address: Any) -> None:
+            super().process_request(request, client_address)
+
+    server = Own(LOCAL, Held)
+    play_bunch(server)
+    assert server.notes == "afafaf", server.notes
+
+
+@scene
+def there_is_room_for_as_many_as_the_children_leave() -> None:
+    server = servers.ForkingTCPServer(LOCAL, Held)
+    server.max_children = 5
+    server.active_children = {1, 2}
+    assert server._servertest_at_once(17) == 3
+    assert server._servertest_at_once(2) == 2
+    server.active_children = None
+    server.server_close()
 
 
 def main() -> None:

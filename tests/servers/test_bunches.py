@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from servertest import servers
-from tests.servers._running import Echo, Held, connect, read_all, serving
+from servertest.servers import _inet
+from tests.servers._running import LIMIT, Echo, Held, connect, read_all, serving
 
 LOCAL = ("127.0.0.1", 0)
 TURNS = ["accepted", "started"] * 4
@@ -112,11 +113,21 @@ class OwnProcessRequest(Noting):
         super().process_request(request, client_address)
 
 
+class OwnVerifyRequest(Noting):
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        return True
+
+
+class OwnNoblock(Noting):
+    def _handle_request_noblock(self) -> None:
+        super()._handle_request_noblock()
+
+
 class Limited(Noting):
     max_threads = 8
 
 
-@pytest.mark.parametrize("cls", [OwnGetRequest, OwnProcessRequest, Limited])
+@pytest.mark.parametrize("cls", [OwnGetRequest, OwnVerifyRequest, OwnProcessRequest, OwnNoblock, Limited])
 def test_one_by_one_where_a_step_may_take_its_time(starts: list[Noting], cls: type[Noting]) -> None:
     with cls(LOCAL, Echo) as server, waiting(server, 4) as clients:
         starts.append(server)
@@ -125,13 +136,86 @@ def test_one_by_one_where_a_step_may_take_its_time(starts: list[Noting], cls: ty
         assert server.notes == TURNS
 
 
-@pytest.mark.parametrize("name", ["get_request", "process_request"])
+@pytest.mark.parametrize("name", ["get_request", "verify_request", "process_request"])
 def test_one_by_one_where_the_instance_has_a_step_of_its_own(starts: list[Noting], name: str) -> None:
     with Noting(LOCAL, Echo) as server, waiting(server, 4) as clients:
         starts.append(server)
         setattr(server, name, getattr(super(Noting, server), name))
         with serving(server):
             assert answers(clients) == capitals(4)
+        assert server.notes == TURNS
+
+
+@pytest.mark.parametrize(
+    ("base", "name"),
+    [
+        (servers.TCPServer, "get_request"),
+        (servers.BaseServer, "verify_request"),
+        (servers.ThreadingMixIn, "process_request"),
+    ],
+)
+def test_one_by_one_where_a_step_was_replaced_for_all_servers(
+    monkeypatch: pytest.MonkeyPatch, starts: list[Noting], base: type, name: str
+) -> None:
+    step = getattr(base, name)
+    monkeypatch.setattr(base, name, lambda *arguments: step(*arguments))
+    with Noting(LOCAL, Echo) as server, waiting(server, 4) as clients:
+        starts.append(server)
+        with serving(server):
+            assert answers(clients) == capitals(4)
+        assert server.notes == TURNS
+
+
+def test_a_get_request_replaced_for_all_servers_sees_each_datagram(monkeypatch: pytest.MonkeyPatch) -> None:
+    get, seen, all_seen = servers.UDPServer.get_request, [], threading.Event()
+
+    def noted(server: servers.UDPServer) -> Any:
+        request = get(server)
+        seen.append(request[0][0])
+        if len(seen) == 4:
+            all_seen.set()
+        return request
+
+    monkeypatch.setattr(servers.UDPServer, "get_request", noted)
+    with servers.UDPServer(LOCAL, servers.BaseRequestHandler) as server:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            for number in range(4):
+                client.sendto(b"%d" % number, server.server_address)
+        with serving(server):
+            assert all_seen.wait(LIMIT), seen
+
+
+def test_one_by_one_where_a_second_loop_may_be_faster(starts: list[Noting]) -> None:
+    class Halting(Noting):
+        """Its loops come to a halt after their first turn, until they are let go."""
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self.halts = {name: (threading.Event(), threading.Event()) for name in ("first", "second")}
+
+        def service_actions(self) -> None:
+            halted, let_go = self.halts[threading.current_thread().name]
+            halted.set()
+            assert let_go.wait(LIMIT)
+
+    with Halting(LOCAL, Echo) as server:
+        loops = [
+            threading.Thread(target=server.serve_forever, args=(0.01,), name=name) for name in server.halts
+        ]
+        try:
+            for loop in loops:
+                loop.start()
+                assert server.halts[loop.name][0].wait(LIMIT)
+            with waiting(server, 4) as clients:
+                starts.append(server)
+                server.halts["first"][1].set()
+                assert answers(clients) == capitals(4)
+        finally:
+            for _, let_go in server.halts.values():
+                let_go.set()
+            server.shutdown()
+            for loop in loops:
+                loop.join(LIMIT)
         assert server.notes == TURNS
 
 
@@ -222,20 +306,47 @@ def test_an_error_of_accept_ends_the_bunch_and_nothing_else(
         assert server.errors == ([] if number == errno.EAGAIN else [errno.errorcode[number]])
 
 
-def test_a_stop_in_the_midst_serves_what_was_accepted() -> None:
-    class Stopping(Noting):
-        def verify_request(self, request: Any, client_address: Any) -> bool:
-            self.shutdown()
-            return True
+def test_a_stop_in_the_midst_serves_what_was_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
 
-    with Stopping(LOCAL, Echo) as server, waiting(server, 4) as clients, serving(server):
+    def stopping(thread: threading.Thread) -> None:
+        if "process_request_thread" in thread.name:
+            server.shutdown()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", stopping)
+    with Noting(LOCAL, Echo) as server, waiting(server, 4) as clients, serving(server):
         assert answers(clients) == capitals(4)
 
 
-def test_what_ends_the_loop_leaves_no_connection_without_an_end(
+def test_an_interrupted_accept_has_those_before_it_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    accept, numbers = socket.socket.accept, iter(range(100))
+
+    def interrupted(listener: socket.socket) -> Any:
+        if next(numbers) == 2:
+            raise KeyboardInterrupt
+        return accept(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", interrupted)
+    with Noting(LOCAL, Echo) as server, waiting(server, 4) as clients:
+        with pytest.raises(KeyboardInterrupt):
+            server.serve_forever()
+        assert answers(clients[:2]) == capitals(2)
+
+
+def test_a_server_that_is_gone_is_not_remembered() -> None:
+    before = len(_inet._unshared)
+    server = Noting(LOCAL, Echo)
+    assert len(_inet._unshared) == before + 1
+    server.server_close()
+    del server
+    assert len(_inet._unshared) == before
+
+
+def test_what_ends_the_loop_does_so_when_all_that_were_accepted_are_under_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Those whose turn had come are served; those that were accepted with them hear that it is over."""
+    """A program may serve again after an exception; it would find the others in the queue, had they not been accepted."""
     start, numbers = threading.Thread.start, iter(range(100))
 
     def interrupted(thread: threading.Thread) -> None:
@@ -247,12 +358,73 @@ def test_what_ends_the_loop_leaves_no_connection_without_an_end(
     with Noting(LOCAL, Echo) as server, waiting(server, 4) as clients:
         with pytest.raises(KeyboardInterrupt):
             server.serve_forever()
-        # Before server_close(), which would end those that were never accepted.
-        assert answers(clients[:1]) == capitals(1)
-        assert all(is_over(client) for client in clients[1:])
+        first, second, third, fourth = clients
+        assert answers([first, third, fourth]) == [b"A\n", b"C\n", b"D\n"]
+        assert is_over(second)
 
 
-def test_a_verify_request_that_ends_the_loop_has_those_before_it_served() -> None:
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_thread_whose_start_was_interrupted_is_waited_for_too(
+    monkeypatch: pytest.MonkeyPatch, seen: bool
+) -> None:
+    """An interruption may come when the thread has been started, and has shown itself or has not yet."""
+    start, threads = threading.Thread.start, []
+    running, go_on = threading.Event(), threading.Event()
+
+    class Waiting(servers.BaseRequestHandler):
+        def handle(self) -> None:
+            running.set()
+            assert go_on.wait(LIMIT)
+
+    def interrupted(thread: threading.Thread) -> None:
+        threads.append(thread)
+        if seen:
+            start(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with Noting(LOCAL, Waiting) as server, waiting(server, 1):
+        with pytest.raises(KeyboardInterrupt):
+            server.serve_forever()
+        if not seen:
+            start(threads[0])
+        assert running.wait(LIMIT)
+        waited_for = list(server._threads)
+        go_on.set()
+        threads[0].join(LIMIT)
+        assert waited_for == threads
+        assert len(server._threads) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no children without fork")
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_child_that_is_interrupted_as_it_begins_leaves_the_others_to_its_parent() -> None:
+    asked, statuses = [], []
+
+    class Forking(servers.TCPServer):
+        def process_request(self, request: Any, client_address: Any) -> None:
+            asked.append(request)
+            if len(asked) == 1:
+                pid = os.fork()
+                if pid == 0:
+                    raise KeyboardInterrupt
+                statuses.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+            self.shutdown_request(request)
+
+    with Forking(LOCAL, Echo) as server:
+        pairs = [socket.socketpair() for _ in range(3)]
+        try:
+            server._servertest_take_all([(ours, None) for ours, _ in pairs])
+        except BaseException:  # noqa: BLE001 - the child must not run the other tests
+            os._exit(len(asked))
+        assert statuses == [1]
+        assert len(asked) == 3
+        for ours, peer in pairs:
+            assert ours.fileno() == -1
+            peer.close()
+
+
+def test_a_verify_request_that_ends_the_loop_leaves_those_after_it_to_the_next_loop() -> None:
     class Ending(Noting):
         def verify_request(self, request: Any, client_address: Any) -> bool:
             self.notes.append("asked")
@@ -264,4 +436,6 @@ def test_a_verify_request_that_ends_the_loop_has_those_before_it_served() -> Non
         with pytest.raises(KeyboardInterrupt):
             server.serve_forever()
         assert answers(clients[:2]) == capitals(2)
-        assert all(is_over(client) for client in clients[2:])
+        assert is_over(clients[2])
+        with serving(server):
+            assert answers(clients[3:]) == [b"D\n"]
