@@ -25,12 +25,18 @@ if hasattr(os, "register_at_fork"):
 
 def note_unshared(sock: socket.socket) -> None:
     """Only this process accepts from the socket."""
-    _unshared.add(ref(sock, _unshared.discard))
+    try:
+        _unshared.add(ref(sock, _unshared.discard))
+    except TypeError:
+        pass  # of a class that a program has put in the socket's place, and that knows no weak references or no hash
 
 
 def is_unshared(sock: Any) -> bool:
     """Whether that is known."""
-    return type(sock) is socket.socket and ref(sock) in _unshared
+    try:
+        return type(sock) is socket.socket and ref(sock) in _unshared
+    except TypeError:
+        return False
 
 
 @standard
@@ -77,8 +83,7 @@ class TCPServer(BaseServer):
         if self.detect_address_family:
             self.address_family = _family_of(server_address, self.address_family)
         self.socket = _front().socket.socket(self.address_family, self.socket_type)
-        if type(self.socket) is socket.socket:
-            note_unshared(self.socket)
+        note_unshared(self.socket)
         if bind_and_activate:
             try:
                 self.server_bind()
@@ -117,7 +122,8 @@ class TCPServer(BaseServer):
         server = cls(sock.getsockname(), RequestHandlerClass, *args, **kwargs)
         server.socket.close()
         server.socket = sock
-        _unshared.discard(ref(sock))  # whoever had it so far may still accept from it
+        if is_unshared(sock):
+            _unshared.discard(ref(sock))  # whoever had it so far may still accept from it
         server.address_family = sock.family
         server.server_address = sock.getsockname()
         server._servertest_note_address()

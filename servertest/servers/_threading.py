@@ -126,9 +126,8 @@ class ThreadingMixIn:
         return limit if self.max_threads is None and is_own(self, ThreadingMixIn, "process_request") else 1
 
     def __work(self, request: Any, client_address: Any) -> None:
-        self.__requests[threading.current_thread()] = (
-            request  # where it was an interruption, and the thread was not yet to be seen
-        )
+        # Once more, for who was interrupted as he started us may have taken us for not started.
+        self.__requests[threading.current_thread()] = request
         # Looked up here, for programs assign and override process_request_thread.
         try:
             self.process_request_thread(request, client_address)

@@ -334,6 +334,33 @@ def test_an_interrupted_accept_has_those_before_it_served(monkeypatch: pytest.Mo
         assert answers(clients[:2]) == capitals(2)
 
 
+def test_a_class_in_the_place_of_the_sockets_needs_no_weak_references(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make = socket.socket
+
+    class Slotted:
+        __slots__ = ("_sock",)
+
+        def __init__(self, *arguments: Any) -> None:
+            self._sock = make(*arguments)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._sock, name)
+
+        def accept(self) -> Any:
+            fd, address = self._sock._accept()  # type: ignore[attr-defined]
+            return make(fileno=fd), address
+
+    monkeypatch.setattr(socket, "socket", Slotted)
+    with Noting(LOCAL, Echo) as server:
+        monkeypatch.undo()
+        with waiting(server, 2) as clients:
+            monkeypatch.setattr(socket, "socket", Slotted)
+            with serving(server):
+                assert answers(clients) == capitals(2)
+
+
 def test_a_server_that_is_gone_is_not_remembered() -> None:
     before = len(_inet._unshared)
     server = Noting(LOCAL, Echo)
