@@ -27,6 +27,7 @@ from servertest.faults import PRESETS, plan, registry
 from servertest.launch import Running, launch
 from servertest.tls import shared_authority
 from servertest.transcript import parse_wire
+from tests._threads import new_threads
 
 LIMIT = 20
 
@@ -326,14 +327,14 @@ def test_bad_input_gets_one_clear_error(
         "toxic.json": '[{"name": "a", "upstream": "127.0.0.1:1", "toxics": [{"type": "x"}]}]',
     }.items():
         (tmp_path / name).write_text(text)
-    before = threading.active_count()
+    before = threading.enumerate()
     assert main(["proxy", *words]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("servertest: ")
     assert message in printed.err
     assert "Traceback" not in printed.err
-    assert threading.active_count() == before
+    assert not new_threads(before)
 
 
 def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,6 +29,7 @@ from servertest.launch import (
     WsgiTarget,
     launch,
 )
+from tests._threads import new_threads
 
 from ._handlers import DatagramUpper, Upper
 
@@ -47,9 +48,10 @@ def two(one: object, another: object) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Any:
-    before = set(os.listdir("/proc/self/fd")), threading.active_count()
+    before, threads = set(os.listdir("/proc/self/fd")), threading.enumerate()
     yield
-    assert (set(os.listdir("/proc/self/fd")), threading.active_count()) == before
+    assert set(os.listdir("/proc/self/fd")) == before
+    assert not new_threads(threads)
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,9 @@ def test_the_last_bytes_of_a_server_in_a_process_are_told() -> None:
         with launch(Stuck, "ForkingTCPServer", timeout=0.3) as running, running.connect() as client:
             client.send_all(b"question\n")
             client.expect(b"question\n")
+            # The child writes down what it has sent once it has sent it.
+            assert running.transcript is not None
+            running.transcript.wait_for(downstream=b"question\n")
             assert "  sent 9 bytes, last b'question\\n'" in running.dump()
             client.half_close()
             running.stop()

@@ -27,6 +27,7 @@ from servertest.launch._kinds import Kind
 from servertest.launch._process import ProcessHost
 from servertest.launch._targets import AsyncioTarget, FunctionTarget, HandlerTarget, WsgiTarget
 from servertest.launch._zygote import shutdown_zygote
+from tests._threads import new_threads
 
 from ._process_helpers import SOON, Ear, Launched, Stop, launch, running, wait_for_end, wait_for_output
 
@@ -632,12 +633,12 @@ def test_many_servers_come_and_go_and_nothing_is_left() -> None:
         with running(Upper):
             pass
     gc.collect()
-    threads, descriptors = threading.active_count(), os.listdir("/proc/self/fd")
+    threads, descriptors = threading.enumerate(), os.listdir("/proc/self/fd")
     for _ in range(20):
         with running(Upper) as server, server.connect() as client:
             assert ask(client, b"hi") == b"HI"
 
-    assert threading.active_count() == threads
+    assert not new_threads(threads)
     assert len(os.listdir("/proc/self/fd")) == len(descriptors)
 
 

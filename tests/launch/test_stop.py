@@ -15,6 +15,7 @@ import pytest
 from servertest import servers
 from servertest._support import DeadlineExceeded, HandlerFailed, StillRunning, UsageError
 from servertest.launch import FactoryTarget, Kind, kinds, launch
+from tests._threads import new_threads
 
 from ._handlers import Upper, echo, handler_for
 
@@ -527,8 +528,9 @@ def test_many_launches_leave_nothing(kind: Kind) -> None:
     for _ in range(3):
         with launch(handler_for(kind), kind) as running:
             echo(running)
-    before = descriptors(), threading.active_count()
+    before, threads = descriptors(), threading.enumerate()
     for _ in range(10):
         with launch(handler_for(kind), kind) as running:
             echo(running)
-    assert (descriptors(), threading.active_count()) == before
+    assert descriptors() == before
+    assert not new_threads(threads)

@@ -22,6 +22,7 @@ import pytest
 from servertest import servers
 from servertest._support import UsageError
 from servertest.sim import CannotSimulate, Deadlock, Livelock, Simulation, SimulationError, Stalled, _kernel
+from tests._threads import new_threads
 from tests.sim.conftest import Upper
 
 
@@ -261,13 +262,13 @@ def test_a_simulation_ends_threads_that_wait() -> None:
         finally:
             ended.append(1)
 
-    before = threading.active_count()
+    before = threading.enumerate()
     with Simulation(1) as net:
         for _ in range(5):
             threading.Thread(target=wait).start()
         net.settle()
     assert len(ended) == 5
-    assert threading.active_count() == before
+    assert not new_threads(before)
 
 
 def test_a_thread_that_does_not_want_to_end_is_left_behind() -> None:
@@ -357,13 +358,13 @@ def test_a_thread_that_computes_without_end_is_reported() -> None:
 
 
 def test_an_error_in_the_body_ends_everything_at_once() -> None:
-    before = threading.active_count()
+    before = threading.enumerate()
     with pytest.raises(ZeroDivisionError), Simulation(1) as net:
         server = net.serve(Upper)
         client = server.connect()
         client.send(b"x")
         _ = 1 / 0
-    assert threading.active_count() == before
+    assert not new_threads(before)
 
 
 def test_entering_and_leaving_is_quick() -> None:
@@ -420,13 +421,13 @@ class LateSignal:
 
 def test_a_signal_handler_that_raises_when_the_baton_has_just_come(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_kernel, "_SEIZE", 0.1)
-    threads = threading.active_count()
+    threads = threading.enumerate()
     with pytest.raises(Alarm), Simulation(1) as net:
         late: Any = LateSignal(net.kernel.main.baton)
         net.kernel.main.baton = late
         net.spawn(time.sleep, 5)
         time.sleep(1)
-    assert threading.active_count() == threads
+    assert not new_threads(threads)
     with Simulation(1) as net:
         assert net.spawn(time.monotonic).result() > 0
 
@@ -441,7 +442,7 @@ def test_a_signal_handler_that_raises_ends_the_simulation() -> None:
             time.sleep(1)
 
     before = signal.signal(signal.SIGALRM, ring)
-    threads = threading.active_count()
+    threads = threading.enumerate()
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.1)
         with pytest.raises(Alarm), Simulation(1) as net:
@@ -450,7 +451,7 @@ def test_a_signal_handler_that_raises_ends_the_simulation() -> None:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert threading.active_count() == threads
+    assert not new_threads(threads)
 
 
 def test_a_lock_from_outside_in_the_test_itself_is_no_hang() -> None:
