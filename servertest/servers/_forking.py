@@ -10,7 +10,7 @@ import sys
 from time import monotonic
 
 from ._base import _front, is_own, standard
-from ._inet import TCPServer, UDPServer, is_unshared, note_unshared
+from ._inet import TCPServer, UDPServer, unshared
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,12 +93,10 @@ class ForkingMixIn:
     def _servertest_fork(self) -> int:
         """Fork; in the parent the child is counted, and if it is the last one allowed, no further request is accepted."""
         _flush()  # or the child would print once more what the parent has printed
-        listener: Any = getattr(self, "socket", None)
-        alone = is_unshared(listener)
+        kept = unshared.copy()
         pid: int = _front().os.fork()
         if pid:
-            if alone:
-                note_unshared(listener)  # the child handles one request, and accepts none
+            unshared.update(kept)  # the child handles one request, and accepts none
             if self.active_children is None:
                 self.active_children = set()
             self.active_children.add(pid)

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 __all__ = ("TCPServer", "TruncatedDatagramWarning", "UDPServer")
 
 #: Sockets that were made here, and of which no fork has made a copy: what poll(2) finds there is not taken away by another process.
-_unshared: set[ref[socket.socket]] = set()
+unshared: set[ref[socket.socket]] = set()
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_unshared.clear)
+    os.register_at_fork(before=unshared.clear)
 
 
 def note_unshared(sock: socket.socket) -> None:
     """Only this process accepts from the socket."""
     try:
-        _unshared.add(ref(sock, _unshared.discard))
+        unshared.add(ref(sock, unshared.discard))
     except TypeError:
         pass  # of a class that a program has put in the socket's place, and that knows no weak references or no hash
 
@@ -34,7 +34,7 @@ def note_unshared(sock: socket.socket) -> None:
 def is_unshared(sock: Any) -> bool:
     """Whether that is known."""
     try:
-        return type(sock) is socket.socket and ref(sock) in _unshared
+        return type(sock) is socket.socket and ref(sock) in unshared
     except TypeError:
         return False
 
@@ -123,7 +123,7 @@ class TCPServer(BaseServer):
         server.socket.close()
         server.socket = sock
         if is_unshared(sock):
-            _unshared.discard(ref(sock))  # whoever had it so far may still accept from it
+            unshared.discard(ref(sock))  # whoever had it so far may still accept from it
         server.address_family = sock.family
         server.server_address = sock.getsockname()
         server._servertest_note_address()

@@ -362,12 +362,12 @@ def test_a_class_in_the_place_of_the_sockets_needs_no_weak_references(
 
 
 def test_a_server_that_is_gone_is_not_remembered() -> None:
-    before = len(_inet._unshared)
+    before = len(_inet.unshared)
     server = Noting(LOCAL, Echo)
-    assert len(_inet._unshared) == before + 1
+    assert len(_inet.unshared) == before + 1
     server.server_close()
     del server
-    assert len(_inet._unshared) == before
+    assert len(_inet.unshared) == before
 
 
 def test_what_ends_the_loop_does_so_when_all_that_were_accepted_are_under_way(
