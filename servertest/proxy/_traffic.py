@@ -327,8 +327,9 @@ class Traffic:
         try:
             self.relay.carry(passage, self._standing.groups)
         except Exception as error:  # noqa: BLE001 - a trigger's own function: for `stop`, not for others' connections
-            self._excuse(record)
-            self.failed(error)
+            if passage.error is not error:  # else its end has told of it
+                self._excuse(record)
+                self.failed(error)
 
     def _show(self, event: LinkConnection | Decision) -> None:
         if self.settings.watch is not None:

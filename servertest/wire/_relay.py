@@ -229,7 +229,9 @@ class Relay:
         self.add(connection)
         try:
             connection.begin(plans)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Exception):
+                connection.error = error  # before the peers see the end, as with what is raised later
             connection.reset()
             raise
 

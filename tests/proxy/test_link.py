@@ -43,6 +43,7 @@ from servertest.faults import (
 )
 from servertest.launch import Running, launch
 from servertest.proxy import Link, Proxy, link
+from servertest.proxy._traffic import Traffic
 from servertest.transcript import Note
 from tests.proxy.conftest import LIMIT, Upper, UpperDatagram
 
@@ -388,6 +389,31 @@ def test_a_trigger_that_raises_fails_at_the_end_and_leaves_others_alone(upper: R
         assert ask(client) == b"HI\n"
     with pytest.raises(HandlerFailed, match="oh no"):
         made.stop()
+
+
+def test_what_a_trigger_raises_at_the_beginning_is_known_before_the_end_is_seen(
+    upper: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the server would be blamed for the reset, if it was quick to complain of it."""
+    known: list[Exception | None] = []
+    ended = Traffic._passage_ended
+
+    def seen(traffic: Traffic, passage: Any) -> None:
+        known.append(passage.error)
+        ended(traffic, passage)
+
+    monkeypatch.setattr(Traffic, "_passage_ended", seen)
+    error = LookupError("of mine")
+
+    def broken(site: Any) -> bool:
+        raise error
+
+    made = link(upper, Latency(0).on(when=broken))
+    with pytest.raises(ConnectionError), made.connect() as client:
+        ask(client)
+    with pytest.raises(HandlerFailed, match=r"raised: LookupError: of mine$"):
+        made.stop()
+    assert known == [error]
 
 
 @pytest.mark.parametrize(
