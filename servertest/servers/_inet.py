@@ -34,7 +34,7 @@ def note_unshared(sock: socket.socket) -> None:
 def is_unshared(sock: Any) -> bool:
     """Whether that is known."""
     try:
-        return type(sock) is socket.socket and ref(sock) in unshared
+        return ref(sock) in unshared
     except TypeError:
         return False
 

@@ -85,6 +85,29 @@ def is_over(client: socket.socket) -> bool:
         return True
 
 
+def second_start_raises(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """The second thread that is started for a request is not."""
+    start, numbers = threading.Thread.start, iter(range(100))
+
+    def failing(thread: threading.Thread) -> None:
+        if "process_request_thread" in thread.name and next(numbers) == 1:
+            raise error
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", failing)
+
+
+def third_accept_raises(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    accept, numbers = socket.socket.accept, iter(range(100))
+
+    def failing(listener: socket.socket) -> Any:
+        if next(numbers) == 2:
+            raise error
+        return accept(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", failing)
+
+
 def capitals(count: int) -> list[bytes]:
     return [b"%c\n" % (65 + number) for number in range(count)]
 
@@ -266,14 +289,7 @@ def test_each_is_verified_when_those_before_it_are_under_way() -> None:
 def test_a_thread_that_cannot_be_started_is_an_error_of_its_request_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    start, numbers = threading.Thread.start, iter(range(100))
-
-    def failing(thread: threading.Thread) -> None:
-        if "process_request_thread" in thread.name and next(numbers) == 1:
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", failing)
+    second_start_raises(monkeypatch, RuntimeError("can't start new thread"))
     with Noting(LOCAL, Echo) as server, waiting(server, 4) as clients, serving(server):
         first, second, third, fourth = clients
         assert answers([first, third, fourth]) == [b"A\n", b"C\n", b"D\n"]
@@ -289,14 +305,7 @@ def test_an_error_of_accept_ends_the_bunch_and_nothing_else(
         def handle_accept_error(self, error: OSError) -> None:
             self.errors.append(errno.errorcode[error.errno or 0])
 
-    accept, numbers = socket.socket.accept, iter(range(100))
-
-    def failing(listener: socket.socket) -> Any:
-        if next(numbers) == 2:
-            raise OSError(number, os.strerror(number))
-        return accept(listener)
-
-    monkeypatch.setattr(socket.socket, "accept", failing)
+    third_accept_raises(monkeypatch, OSError(number, os.strerror(number)))
     with Hearing(LOCAL, Echo) as server, waiting(server, 4) as clients:
         starts.append(server)
         with serving(server):
@@ -320,14 +329,7 @@ def test_a_stop_in_the_midst_serves_what_was_accepted(monkeypatch: pytest.Monkey
 
 
 def test_an_interrupted_accept_has_those_before_it_served(monkeypatch: pytest.MonkeyPatch) -> None:
-    accept, numbers = socket.socket.accept, iter(range(100))
-
-    def interrupted(listener: socket.socket) -> Any:
-        if next(numbers) == 2:
-            raise KeyboardInterrupt
-        return accept(listener)
-
-    monkeypatch.setattr(socket.socket, "accept", interrupted)
+    third_accept_raises(monkeypatch, KeyboardInterrupt())
     with Noting(LOCAL, Echo) as server, waiting(server, 4) as clients:
         with pytest.raises(KeyboardInterrupt):
             server.serve_forever()
@@ -374,14 +376,7 @@ def test_what_ends_the_loop_does_so_when_all_that_were_accepted_are_under_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A program may serve again after an exception; it would find the others in the queue, had they not been accepted."""
-    start, numbers = threading.Thread.start, iter(range(100))
-
-    def interrupted(thread: threading.Thread) -> None:
-        if "process_request_thread" in thread.name and next(numbers) == 1:
-            raise KeyboardInterrupt
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    second_start_raises(monkeypatch, KeyboardInterrupt())
     with Noting(LOCAL, Echo) as server, waiting(server, 4) as clients:
         with pytest.raises(KeyboardInterrupt):
             server.serve_forever()
