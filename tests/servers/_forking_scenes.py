@@ -533,9 +533,12 @@ def starting_again_leaves_no_zombies_and_the_listener_as_it_was() -> None:
         for _ in range(3):
             with client(server, lambda: ask(server)):
                 server.serve_forever()
+            # They have been told, and take their time: wait until they have ended, and leave them to be collected.
+            for pid in server.active_children or ():
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         assert server.socket.gettimeout() == 7
         # Workers of the first runs were collected when those of the last one were looked after.
-        assert len(server.active_children or ()) <= 4
+        assert len(server.active_children or ()) <= 2
 
 
 @scene
