@@ -471,7 +471,7 @@ _PLACES = (
 
 
 #: Where a loop has a request in its hands.
-_LOOP_STEPS = ("_handle_request_noblock", "_servertest_take")
+_LOOP_STEPS = ("_handle_request_noblock", "_servertest_take", "_servertest_process")
 
 
 def _place_of(error: BaseException) -> str | None:

@@ -228,6 +228,10 @@ class BaseServer:
         if not wanted:
             self.shutdown_request(request)
             return
+        self._servertest_process(request, client_address)
+
+    def _servertest_process(self, request: Any, client_address: Any) -> None:
+        """See one request through that was verified."""
         try:
             self.process_request(request, client_address)
         except Exception:  # noqa: BLE001 - handlers may raise anything; handle_error() is where it goes
@@ -240,14 +244,14 @@ class BaseServer:
             raise
 
     def _servertest_take_all(self, requests: Iterable[tuple[Any, Any]]) -> None:
-        """See several requests through. What ends the loop meanwhile ends it after them: the next loop would not find them any more."""
+        """See several requests through that were verified, or need not be. What ends the loop meanwhile ends it after them: the next loop would not find them any more."""
         pid = os.getpid()
         self._servertest_left = left = iter(requests)
         ending: BaseException | None = None
         while True:
             try:
                 for request, client_address in left:
-                    self._servertest_take(request, client_address)
+                    self._servertest_process(request, client_address)
                 break
             except BaseException as error:  # noqa: BLE001 - raised below
                 ending = ending or error

@@ -10,7 +10,7 @@ from ._inet import TCPServer, UDPServer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from typing import Any
 
 __all__ = ("ThreadingMixIn", "ThreadingTCPServer", "ThreadingUDPServer", "_NoThreads", "_Threads")
@@ -86,6 +86,9 @@ class ThreadingMixIn:
     max_threads: int | None = None
     drain_timeout: float | None = None
     _threads: Any = _NoThreads()
+    __made: dict[int, threading.Thread] | None = (
+        None  # by the id of the request: threads that are to be started now
+    )
     __requests: dict[threading.Thread, Any]  # by the thread that handles it; made with the first one
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -100,39 +103,67 @@ class ThreadingMixIn:
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Start a thread for the request."""
+        made = self.__made
+        thread = made.pop(id(request), None) if made else None
+        if thread is None:
+            if self.max_threads is not None and self.__is_full():
+                self.__wait_for_room()
+            thread = self.__thread_for(request, client_address)
+        try:
+            thread.start()
+        except BaseException:
+            if thread.ident is None:  # else it was an interruption, and the thread runs
+                self.__requests.pop(thread, None)
+            raise
+        if self.max_threads is not None:
+            self.__pause_if_full()
+
+    def __thread_for(self, request: Any, client_address: Any) -> threading.Thread:
         requests: dict[threading.Thread, Any] | None = self.__dict__.get("_ThreadingMixIn__requests")
         if requests is None:
             requests = self.__dict__.setdefault("_ThreadingMixIn__requests", {})
-        if self.max_threads is not None and self.__is_full():
-            self.__wait_for_room()
-        thread = _front().threading.Thread(target=self.__work, args=(request, client_address))
+        thread: threading.Thread = _front().threading.Thread(
+            target=self.__work, args=(request, client_address)
+        )
         thread.daemon = self.daemon_threads
-        requests[thread] = request
         threads = self.__dict__.get("_threads")
         if threads is None and self.block_on_close:
             threads = self.__dict__.setdefault("_threads", _Threads(requests))
         if threads is not None and getattr(threads, "_requests", None) is not requests:
             threads.append(thread)  # a list of the program's own
-        try:
-            thread.start()
-        except BaseException:
-            if thread.ident is None:  # else it was an interruption, and the thread runs
-                requests.pop(thread, None)
-            raise
-        if self.max_threads is not None:
-            self.__pause_if_full()
+        requests[thread] = request
+        return thread
 
     def _servertest_at_once(self, limit: int) -> int:
         return limit if self.max_threads is None and is_own(self, ThreadingMixIn, "process_request") else 1
 
+    def _servertest_take_all(self, requests: Iterable[tuple[Any, Any]]) -> None:
+        # First all threads, then their starts: those that run already compete with this one for the interpreter. None is kept here once it is started,
+        # for from Python 3.13 on its stack is not used again until nobody holds the thread any more.
+        requests = list(requests)
+        made = self.__made = {}
+        try:
+            # In a list of the program's own, a thread that has not started would not be for its join() yet.
+            if len(requests) > 1 and isinstance(self.__dict__.get("_threads"), _Threads | None):
+                for request, client_address in requests:
+                    made[id(request)] = self.__thread_for(request, client_address)
+        except Exception:  # noqa: BLE001, S110
+            pass  # process_request() makes this one again, and what it raises then is an error of the request
+        finally:
+            try:
+                super()._servertest_take_all(requests)  # type: ignore[misc]
+            finally:
+                made.clear()
+
     def __work(self, request: Any, client_address: Any) -> None:
         # Once more, for who was interrupted as he started us may have taken us for not started.
-        self.__requests[threading.current_thread()] = request
+        thread = threading.current_thread()
+        self.__requests[thread] = request
         # Looked up here, for programs assign and override process_request_thread.
         try:
             self.process_request_thread(request, client_address)
         finally:
-            self.__requests.pop(threading.current_thread(), None)
+            self.__requests.pop(thread, None)
             if self.max_threads is not None or self.__dict__.get("_servertest_gate") is not None:
                 self.__make_room()
 
@@ -192,12 +223,10 @@ class ThreadingMixIn:
     # -- max_threads ------------------------------------------------------------------------------------------------------
 
     def __is_full(self) -> bool:
-        if self.max_threads is None or len(self.__requests) < self.max_threads:
+        requests: Collection[threading.Thread] = self.__dict__.get("_ThreadingMixIn__requests", ())
+        if self.max_threads is None or len(requests) < self.max_threads:
             return False
-        return (
-            sum(thread.is_alive() or thread.ident is None for thread in list(self.__requests))
-            >= self.max_threads
-        )
+        return sum(thread.is_alive() or thread.ident is None for thread in list(requests)) >= self.max_threads
 
     def __pause_if_full(self) -> None:
         pause = getattr(self, "_servertest_pause", None)

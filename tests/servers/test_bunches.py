@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from weakref import ref
 
 import pytest
 
@@ -295,6 +296,76 @@ def test_a_thread_that_cannot_be_started_is_an_error_of_its_request_alone(
         assert answers([first, third, fourth]) == [b"A\n", b"C\n", b"D\n"]
         assert is_over(second)
         assert server.errors == ["failed"]
+
+
+def test_a_thread_that_cannot_be_made_is_an_error_of_its_request_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Scarce(threading.Thread):
+        def __init__(self, *, args: tuple[Any, ...] = (), **rest: Any) -> None:
+            super().__init__(args=args, **rest)
+            if args[1:] == (second.getsockname(),):
+                raise RuntimeError("no more threads")
+
+    with Noting(LOCAL, Echo) as server, waiting(server, 4) as clients:
+        first, second, third, fourth = clients
+        monkeypatch.setattr(threading, "Thread", Scarce)
+        with serving(server):
+            assert answers([first, third, fourth]) == [b"A\n", b"C\n", b"D\n"]
+            assert is_over(second)
+        assert server.errors == ["failed"]
+        assert len(server._threads) == 0
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_threads_are_made_before_the_first_starts_unless_the_program_lists_them_itself(
+    monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    steps: list[str] = []
+
+    class Watched(threading.Thread):
+        def __init__(self, **rest: Any) -> None:
+            super().__init__(**rest)
+            self.note("made")
+
+        def start(self) -> None:
+            self.note("started")
+            super().start()
+
+        def note(self, step: str) -> None:
+            if "process_request_thread" in self.name:
+                steps.append(step)
+
+    with Noting(LOCAL, Echo) as server, waiting(server, 3) as clients:
+        if own:
+            server._threads = servers._NoThreads()
+        monkeypatch.setattr(threading, "Thread", Watched)
+        with serving(server):
+            assert answers(clients) == capitals(3)
+    assert steps == (["made", "started"] * 3 if own else ["made"] * 3 + ["started"] * 3)
+
+
+def test_a_thread_that_has_ended_is_not_held_until_the_last_has_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From Python 3.13 on its stack, 8 MiB of addresses, is kept as long as the thread is held."""
+    start = threading.Thread.start
+    threads: list[ref[threading.Thread]] = []
+    held: list[list[ref[threading.Thread]]] = []
+
+    def ended(thread: threading.Thread) -> None:
+        if "process_request_thread" in thread.name:
+            held.append([other for other in threads if other() is not None])
+            threads.append(ref(thread))
+            start(thread)
+            thread.join(LIMIT)
+        else:
+            start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", ended)
+    with Noting(LOCAL, Echo) as server, waiting(server, 4) as clients, serving(server):
+        assert answers(clients) == capitals(4)
+        assert held == [[]] * 4
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ECONNABORTED, errno.EAGAIN])
