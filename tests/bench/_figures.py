@@ -179,7 +179,8 @@ def _serving(module: str, against: str) -> Iterator[Figure]:
         "datagram",
         lambda spec: rate(load.datagrams, 8000, 16, spec),
     )
-    yield pair.connecting("threading", "ThreadingTCPServer", 1.2, 1000)
+    # For nearly a second each: the system takes a tenth of one until it has spread many short threads over its processors.
+    yield pair.connecting("threading", "ThreadingTCPServer", 1.2, 8000)
     yield pair.connecting("threading-idle", "ThreadingTCPServer", 4.0, 500, idle=4000)
     yield pair.connecting("forking", "ForkingTCPServer", 1.0, 500)
     yield pair.connecting("pool", "ThreadPoolTCPServer/ThreadingTCPServer", 3.0, 1000)

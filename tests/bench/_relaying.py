@@ -112,7 +112,7 @@ def through(relaying: Relaying, measure: Callable[[Address, Scale, int], float])
 
 @contextlib.contextmanager
 def _started(command: list[str], **options: object) -> Iterator[subprocess.Popen[bytes]]:
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True, **options)  # type: ignore[call-overload]
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, process_group=0, **options)  # type: ignore[call-overload]
     try:
         yield child
     finally:

@@ -89,7 +89,9 @@ def _served(spec: Spec) -> Iterator[tuple[load.Address, int]]:
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=errors,
-            start_new_session=True,
+            # Not a session of its own: Linux shares the processors out between sessions (sched(7), autogroup), and would hold the load generator
+            # and the server apart in a way that no server meets whose clients are in the same session.
+            process_group=0,
         )
         assert child.stdout is not None
         try:
