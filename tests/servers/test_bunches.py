@@ -317,6 +317,25 @@ def test_a_thread_that_cannot_be_made_is_an_error_of_its_request_alone(
         assert len(server._threads) == 0
 
 
+def test_an_interruption_while_threads_are_made_comes_when_all_are_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[threading.Thread] = []
+
+    class Interrupted(threading.Thread):
+        def __init__(self, **rest: Any) -> None:
+            super().__init__(**rest)
+            made.append(self)
+            if len(made) == 2:
+                raise KeyboardInterrupt
+
+    with Noting(LOCAL, Echo) as server, waiting(server, 4) as clients:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(threading, "Thread", Interrupted)
+            server.serve_forever()
+        assert answers(clients) == capitals(4)
+
+
 @pytest.mark.parametrize("own", [True, False])
 def test_threads_are_made_before_the_first_starts_unless_the_program_lists_them_itself(
     monkeypatch: pytest.MonkeyPatch, own: bool
