@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
 
 from .._support import Deadline, LeakFound
 from ..transcript import RemoteRecorder
+from ._child_stacks import answer_on
 from ._errors import HandlerError
 from ._leaks import Snapshot, render_leaks, wait_clean
 from ._process_channel import Channel
@@ -36,11 +37,7 @@ if TYPE_CHECKING:
     from ..transcript import Transcript
     from ._host import Plan, Servable
 
-__all__ = ("STACKS_SIGNAL", "Filter", "Setting", "serve")
-
-#: Makes a server process write the stacks of its threads. Programs use hardly any real-time signals; macOS has none.
-STACKS_SIGNAL: int = signal.SIGRTMIN + 7 if hasattr(signal, "SIGRTMIN") else signal.SIGUSR1
-
+__all__ = ("Filter", "Setting", "serve")
 
 #: An entry of `warnings.filters`. In place of its category there is what stands for it: its number among the classes that
 #: come with the plan, or its module and its name.
@@ -74,11 +71,11 @@ class Setting:
     leak_check: bool = True
 
 
-def serve(channel: int, output: int, stacks: int, bell: int, listener: int | None = None) -> NoReturn:
+def serve(channel: int, output: int, stacks: int, listener: int | None = None) -> NoReturn:
     """Be a server process, given the descriptors that the zygote has received for it."""
     _take_streams(output)
     process = _ServerProcess(Channel(socket.socket(fileno=channel)))
-    process.arm(stacks, bell)
+    process.arm(stacks)
     status = 1
     try:
         status = process.run(None if listener is None else socket.socket(fileno=listener))
@@ -143,17 +140,13 @@ class _ServerProcess:
 
     # -- signals
 
-    def arm(self, stacks: int, bell: int) -> None:
-        """Take the signals: SIGTERM stops, STACKS_SIGNAL shows stacks; the others do what they do in a new interpreter."""
+    def arm(self, stacks: int) -> None:
+        """Take the signals: SIGTERM stops, two show stacks; the others do what they do in a new interpreter."""
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, self._on_sigterm)
         faulthandler.enable(2)
-        # The stacks are written by a handler in C, at once and whatever Python does. It then calls the handler before
-        # it, whose only effect is a byte on the wake-up descriptor: it tells that the stacks are complete.
-        signal.signal(STACKS_SIGNAL, lambda number, frame: None)
-        faulthandler.register(STACKS_SIGNAL, file=stacks, all_threads=True, chain=True)
-        signal.set_wakeup_fd(bell, warn_on_full_buffer=False)
+        answer_on(stacks)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.register_at_fork(
             before=self._before_fork, after_in_parent=self._after_fork, after_in_child=self._in_forked_child

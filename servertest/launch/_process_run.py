@@ -121,15 +121,19 @@ class ServerProcess:
         Raises:
             NoZygote: There is nobody who could.
         """
-        fds = [self._far_lifeline.fileno(), self._far_channel.fileno(), self._far_output]
-        fds += [self._stacks.stacks, self._stacks.bell]
+        fds = [
+            self._far_lifeline.fileno(),
+            self._far_channel.fileno(),
+            self._far_output,
+            self._stacks.far_end,
+        ]
         try:
             zygote.fork(fds if listener is None else [*fds, listener.fileno()], learned_modules())
         finally:
             self._far_lifeline.close()
             self._far_channel.close()
             os.close(self._far_output)
-            self._stacks.close_far_ends()
+            self._stacks.close_far_end()
         self._watch = Watch(
             {
                 self._lifeline: self._on_lifeline,

@@ -1,9 +1,8 @@
 """What the processes of a server are doing: their stacks, asked of each in turn.
 
 Every server process, and every process that it forks, has a signal on which it writes the stacks of all its threads
-to one pipe, from a handler in C: also in an endless loop, a sleep, or a deadlock. When it has finished it puts a
-byte into another pipe, the bell; so the end of what it says is known without guessing. Processes are asked one
-after the other, for they share the pipes.
+to one pipe: also in an endless loop, a sleep, or a deadlock. One that does not come to run Python is asked by another
+signal for the stack of its main thread. Processes are asked one after the other, for they share the pipe.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from ._child import STACKS_SIGNAL
+from ._child_stacks import STACKS_SIGNAL, STUCK_SIGNAL, answer_in
 from ._dump import Place, format_places
 from ._process_group import group_members
 
@@ -25,10 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = ("StackReader",)
 
-#: Seconds that a process may take to begin writing its stacks. It does so when it next gets a processor.
-ANSWER = 1.0
-#: Seconds of silence after which the stacks count as complete, if a program has taken the wake-up descriptor for itself.
-SILENCE = 0.25
+#: Seconds that a process may take to write its stacks, each time that it is asked: until it gets a processor, and its main thread runs Python. It is
+#: asked more than once, for a signal that meets the main thread on its way into a wait is not seen before the wait is interrupted once more.
+ANSWERS = (0.1, 0.3, 0.6)
+#: Seconds that the main thread may take to show its own stack, whatever it does.
+LAST_ANSWER = 0.5
 #: Seconds after which no further process is asked.
 PATIENCE = 3.0
 #: What stands at the outer end of each stack and tells nobody anything.
@@ -38,34 +38,25 @@ _OURS = re.compile(
 
 
 class StackReader:
-    """The test's end of the two pipes of one server.
+    """The test's end of the pipe of one server.
 
     Attributes:
-        stacks: What the server process gets to write stacks to.
-        bell: What it gets to ring with.
+        far_end: What the server process gets to write stacks to.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._stacks, self.stacks = os.pipe()
-        try:
-            self._bell, self.bell = os.pipe()
-        except OSError:  # no descriptors left
-            os.close(self._stacks)
-            os.close(self.stacks)
-            raise
-        for fd in (self._stacks, self._bell, self.bell):
+        self._pipe, self.far_end = os.pipe()
+        for fd in (self._pipe, self.far_end):
             os.set_blocking(fd, False)
 
-    def close_far_ends(self) -> None:
-        """The server process has its copies now."""
-        os.close(self.stacks)
-        os.close(self.bell)
+    def close_far_end(self) -> None:
+        """The server process has its copy now."""
+        os.close(self.far_end)
 
     def close(self) -> None:
-        """Give the near ends back."""
-        os.close(self._stacks)
-        os.close(self._bell)
+        """Give the near end back."""
+        os.close(self._pipe)
 
     def read(self, leader: int, send_signal: Callable[[int], None]) -> str:
         """The stacks of a server process and of those that it has forked.
@@ -75,7 +66,7 @@ class StackReader:
             send_signal: Sends a signal to the leader, which is not a child of this process.
         """
         with self._lock:
-            texts = [f"process {leader}:\n{self._ask(leader, lambda: send_signal(STACKS_SIGNAL))}"]
+            texts = [f"process {leader}:\n{self._ask(leader, send_signal)}"]
             end = time.monotonic() + PATIENCE
             for pid in group_members(leader):
                 if pid != leader:
@@ -88,40 +79,55 @@ class StackReader:
         if not _catches(pid, STACKS_SIGNAL):
             return "  (another program)"  # the signal would end it
 
-        def send() -> None:
+        def send(number: int) -> None:
             if os.getpgid(pid) == leader:
-                os.kill(pid, STACKS_SIGNAL)
+                os.kill(pid, number)
 
         return self._ask(pid, send)
 
-    def _ask(self, pid: int, send: Callable[[], None]) -> str:
-        _take(self._bell)
-        _take(self._stacks)
+    def _ask(self, pid: int, send: Callable[[int], None]) -> str:
+        _take(self._pipe)
+        heard, is_over = bytearray(), False
         try:
             with _end_of(pid) as end:
-                send()
-                data = self._listen(end)
+                for number, limit in _ways():
+                    send(number)
+                    if is_over := self._listen(heard, pid, end, limit):
+                        break
         except ProcessLookupError:
             return _ENDED
+        data = answer_in(bytes(heard), pid) or bytes(heard)
         text = _folded(_OURS.sub("", data.decode("utf-8", "backslashreplace")).rstrip())
-        return text or f"  (no answer within {ANSWER:g} s: it is stopped, or has changed its signals)"
+        if not text:
+            patience = sum(limit for _, limit in _ways())
+            return f"  (no answer within {patience:g} s: it is stopped, or has changed its signals)"
+        if not is_over:
+            text += f"\n  (the main thread, which has not come to run Python for {sum(ANSWERS):g} s)"
+        return text
 
-    def _listen(self, end_of_process: int | None) -> bytes:
+    def _listen(self, heard: bytearray, pid: int, end_of_process: int | None, limit: float) -> bool:
+        """Hear what is written within so many seconds; whether nothing more is to come."""
         poll = select.poll()
-        for fd in (self._stacks, self._bell, end_of_process):
+        for fd in (self._pipe, end_of_process):
             if fd is not None:
                 poll.register(fd, select.POLLIN)
-        data, end = b"", time.monotonic() + ANSWER
+        end = time.monotonic() + limit
         while (rest := end - time.monotonic()) > 0:
-            events = dict(poll.poll((SILENCE if data else rest) * 1000))
-            data += _take(self._stacks)
-            if STACKS_SIGNAL in _take(self._bell):
-                return data + _take(self._stacks)
+            events = dict(poll.poll(rest * 1000))
+            heard += _take(self._pipe)
+            if answer_in(bytes(heard), pid) is not None:
+                return True
             if end_of_process in events:
-                return data or _ENDED.encode()
-            if any(event & ~select.POLLIN for event in events.values()) or (data and not events):
-                break
-        return data
+                heard[:] = heard or _ENDED.encode()
+                return True
+            if any(event & ~select.POLLIN for event in events.values()):
+                return False
+        return False
+
+
+def _ways() -> list[tuple[int, float]]:
+    """The signals that ask, one after the other, and for how many seconds each may go without an answer."""
+    return [*((STACKS_SIGNAL, limit) for limit in ANSWERS), (STUCK_SIGNAL, LAST_ANSWER)]
 
 
 _ENDED = "  (it has just ended)"

@@ -62,8 +62,8 @@ ENDED = b"E"  # the status as waitpid(2) tells it; nothing follows
 ORDER = struct.Struct("<ci")
 TO_ONE, TO_ALL = b"1", b"*"
 
-#: Descriptors of a request, in this order: lifeline, channel, output, stacks, bell, and perhaps the listener.
-MOST_DESCRIPTORS = 6
+#: Descriptors of a request, in this order: lifeline, channel, output, stacks, and perhaps the listener.
+MOST_DESCRIPTORS = 5
 #: Seconds that a process which the server has left behind may take to end.
 PARTING = 0.1
 #: Seconds that processes may take to die once they are killed: a busy machine lets them wait for their turn.

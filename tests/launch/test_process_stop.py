@@ -19,6 +19,7 @@ from servertest.launch._host import Plan
 from servertest.launch._process_exit import ProcessDied
 from servertest.launch._process_group import group_members
 from servertest.launch._zygote import the_zygote
+from tests._descriptors import new_descriptors, open_descriptors
 
 from ._process_helpers import SOON, Stop, launch, running, wait_for_end, wait_for_output
 
@@ -124,7 +125,7 @@ def test_a_sleeping_thread_is_told_by_the_server_itself() -> None:
 
 
 def test_a_process_that_is_stopped_is_killed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_process_stacks, "ANSWER", 0.1)
+    monkeypatch.setattr(_process_stacks, "ANSWERS", (0.1,))
     server = launch(lambda plan, stopped: stopped.wait())
     os.kill(server.pid, signal.SIGSTOP)
     problem = only(server.stop(BRIEF))
@@ -166,7 +167,7 @@ def fork_nothing(plan: Plan, stopped: Stop) -> None:
 def test_an_interrupted_stop_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with running(fork_nothing):
         pass
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     server = launch(ignore_and(sleep_deeply))
     pid = server.pid
 
@@ -178,7 +179,7 @@ def test_an_interrupted_stop_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> 
         server.stop(0.1)
 
     assert wait_for_end(pid)
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert not new_descriptors(before)
 
 
 # -- those that end by themselves
