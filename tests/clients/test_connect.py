@@ -34,6 +34,7 @@ from servertest.clients import (
     connect_async,
 )
 from servertest.clients._dial import fail_with
+from tests._descriptors import new_descriptors, open_descriptors
 
 from ._twins import PATIENCE, Background, Twin
 
@@ -44,9 +45,9 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts 
 
 @pytest.fixture
 def no_descriptors_left() -> Iterator[None]:
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     yield
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert not new_descriptors(before)
 
 
 @linux

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import socket
 import socketserver
@@ -29,6 +28,7 @@ from servertest.launch import (
     WsgiTarget,
     launch,
 )
+from tests._descriptors import new_descriptors, open_descriptors
 from tests._threads import new_threads
 
 from ._handlers import DatagramUpper, Upper
@@ -48,9 +48,9 @@ def two(one: object, another: object) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Any:
-    before, threads = set(os.listdir("/proc/self/fd")), threading.enumerate()
+    before, threads = open_descriptors(), threading.enumerate()
     yield
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert not new_descriptors(before)
     assert not new_threads(threads)
 
 

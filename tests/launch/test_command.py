@@ -25,6 +25,7 @@ from servertest.launch._host import Plan
 from servertest.launch._kinds import Kind
 from servertest.launch._process_exit import ProcessDied
 from servertest.launch._process_group import group_members
+from tests._descriptors import new_descriptors, open_descriptors
 from tests._threads import new_threads
 
 from ._process_helpers import SOON, Ear, wait_for_end
@@ -369,7 +370,7 @@ def test_output_is_bounded() -> None:
 
 
 def test_an_interrupted_stop_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     command = Launched(python(SERVER, "{host}", "{port}"), "TCPServer")
     pid = command.pid
 
@@ -381,17 +382,17 @@ def test_an_interrupted_stop_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> 
         command.stop()
 
     assert wait_for_end(pid)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert not new_descriptors(before)
 
 
 def test_nothing_is_left_of_many_commands() -> None:
-    threads, descriptors = threading.enumerate(), len(os.listdir("/proc/self/fd"))
+    threads, before = threading.enumerate(), open_descriptors()
     for _ in range(5):
         with running(python(SERVER, "{host}", "{port}")):
             pass
 
     assert not new_threads(threads)
-    assert len(os.listdir("/proc/self/fd")) <= descriptors
+    assert not new_descriptors(before)
 
 
 def test_hosts_say_what_they_are() -> None:

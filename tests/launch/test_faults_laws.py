@@ -17,7 +17,7 @@ from servertest.faults import Fault, Plan, Trace
 from servertest.launch import Running
 from servertest.wire._line import ABORTED
 from tests.faults._driving import carry
-from tests.wire._relays import LIMIT, read_all
+from tests.wire._relays import LIMIT, LONG, read_all
 from tests.wire.test_relay_laws import DATA, ON_STREAMS, SEED, aimed, direction_of
 
 
@@ -59,7 +59,7 @@ class Passed:
         self.client: Any = None
         self.thread = threading.Thread(target=self.talk, daemon=True)
         try:
-            self.client = self.running.connect(timeout=LIMIT, **options)
+            self.client = self.running.connect(timeout=LONG, **options)
         except ConnectionError:
             if not self.up:
                 self.told(b"", "rst")  # it was cut off before connect() had come back

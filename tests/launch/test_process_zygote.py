@@ -19,6 +19,7 @@ from servertest.launch import _zygote
 from servertest.launch._leaks import no_leaks
 from servertest.launch._process_group import group_members
 from servertest.launch._zygote import NoZygote, Zygote, shutdown_zygote, the_zygote, zygote_pids
+from tests._descriptors import new_descriptors, open_descriptors
 
 from ._process_helpers import SOON, launch, running, wait_for_end
 
@@ -102,11 +103,11 @@ def test_what_it_has_opened_is_closed_when_it_cannot_be_started(
     def refuse(*arguments: object, **options: object) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    before = set(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     monkeypatch.setattr(call, refuse)
     with pytest.raises(OSError, match="Too many open files"):
         Zygote()
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert not new_descriptors(before)
 
 
 def test_a_launch_without_a_zygote_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +119,7 @@ def test_a_launch_without_a_zygote_is_a_clear_error(monkeypatch: pytest.MonkeyPa
             launch(Pid)
     finally:
         shutdown_zygote()
-    assert len(os.listdir("/proc/self/fd")) == len(descriptors)
+    assert len(os.listdir("/proc/self/fd")) <= len(descriptors)
 
 
 def test_a_zygote_that_ends_in_the_last_moment_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +133,7 @@ def test_a_zygote_that_ends_in_the_last_moment_is_a_clear_error(monkeypatch: pyt
         launch(Pid)
     assert time.monotonic() - began < 3
     monkeypatch.undo()
-    assert len(os.listdir("/proc/self/fd")) == len(descriptors)
+    assert len(os.listdir("/proc/self/fd")) <= len(descriptors)
 
 
 def test_it_works_as_well_without_what_only_linux_has(monkeypatch: pytest.MonkeyPatch) -> None:

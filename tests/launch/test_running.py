@@ -15,6 +15,7 @@ from servertest import servers
 from servertest._support import AddressInUse, DeadlineExceeded, SocketDirectory, UsageError, bound_socket
 from servertest.clients import AsyncStreamClient, DatagramClient, StreamClient
 from servertest.launch import FunctionTarget, Kind, launch
+from tests._descriptors import new_descriptors, open_descriptors
 
 from ._handlers import DatagramUpper, Upper, echo
 
@@ -308,7 +309,7 @@ def test_a_failed_start_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_context(self: object) -> None:
         raise RuntimeError("no context")
 
-    before = set(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     with pytest.raises(RuntimeError, match="not today"):
         launch(Unmakeable, Upper)
     for target in ((Upper,), (servers.TCPServer, Upper), (FunctionTarget(print),)):
@@ -318,7 +319,7 @@ def test_a_failed_start_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="no thread"):
         patch.setattr("threading.Thread.start", lambda self: (_ for _ in ()).throw(RuntimeError("no thread")))
         launch(Upper, "UnixStreamServer")
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert not new_descriptors(before)
 
 
 def test_the_package_can_be_called_by_the_functions_name() -> None:

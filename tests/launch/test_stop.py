@@ -15,6 +15,7 @@ import pytest
 from servertest import servers
 from servertest._support import DeadlineExceeded, HandlerFailed, StillRunning, UsageError
 from servertest.launch import FactoryTarget, Kind, kinds, launch
+from tests._descriptors import new_descriptors, open_descriptors
 from tests._threads import new_threads
 
 from ._handlers import Upper, echo, handler_for
@@ -520,17 +521,12 @@ def test_a_start_that_does_not_return(release: threading.Event) -> None:
 
 @pytest.mark.parametrize("kind", kinds(host="thread"), ids=str)
 def test_many_launches_leave_nothing(kind: Kind) -> None:
-    import os
-
-    def descriptors() -> int:
-        return len(os.listdir("/proc/self/fd"))
-
     for _ in range(3):
         with launch(handler_for(kind), kind) as running:
             echo(running)
-    before, threads = descriptors(), threading.enumerate()
+    before, threads = open_descriptors(), threading.enumerate()
     for _ in range(10):
         with launch(handler_for(kind), kind) as running:
             echo(running)
-    assert descriptors() == before
+    assert not new_descriptors(before)
     assert not new_threads(threads)

@@ -90,7 +90,7 @@ def test_a_peer_that_says_nothing_is_forgotten(
         assert looked.wait(LIMIT)
         assert not known.is_open
         if before > 1:
-            assert len(os.listdir("/proc/self/fd")) == before - 1
+            assert len(os.listdir("/proc/self/fd")) <= before - 1  # fewer where an earlier test left some
         assert ask(client) == b"HI"
 
 

@@ -19,7 +19,7 @@ from servertest.launch import Running, launch
 from servertest.proxy import link
 from servertest.wire._line import ABORTED
 from tests.faults._driving import carry
-from tests.wire._relays import LIMIT, read_all, send_all
+from tests.wire._relays import LIMIT, LONG, read_all, send_all
 from tests.wire.test_faulty_laws import ON_DATAGRAMS
 from tests.wire.test_relay_laws import DATA, ON_STREAMS, SEED, aimed, direction_of
 
@@ -51,7 +51,7 @@ class Linked:
                     outer.told(read_all(self.request))
                 else:
                     send_all(self.request, DATA)
-                    self.request.settimeout(LIMIT)
+                    self.request.settimeout(LONG)
                     read_all(self.request)
 
         server = self.stack.enter_context(launch(Talk, kind=self.kind))
@@ -61,6 +61,7 @@ class Linked:
             self.client = self.stack.enter_context(socket.socket(family_of(self.link.address)))
             self.client.settimeout(LIMIT)
             self.client.connect(self.link.address)
+            self.client.settimeout(LONG)
         except ConnectionError:
             if not up:
                 self.told((b"", "rst"))  # it was cut off before connect() had come back

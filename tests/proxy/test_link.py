@@ -45,6 +45,7 @@ from servertest.launch import Running, launch
 from servertest.proxy import Link, Proxy, link
 from servertest.proxy._traffic import Traffic
 from servertest.transcript import Note
+from tests._descriptors import new_descriptors, open_descriptors
 from tests.proxy.conftest import LIMIT, Upper, UpperDatagram
 
 Make = Callable[..., Link]
@@ -348,7 +349,7 @@ def test_bytes_held_by_a_fault_do_not_hold_the_end_up(upper: Running) -> None:
 
 
 def test_nothing_is_left(stack: ExitStack, upper: Running) -> None:
-    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    before = open_descriptors()
     for family in FAMILIES[:1] + FAMILIES[3:]:
         with link(upper, listen=family) as made, made.connect() as client:
             path = made.address
@@ -356,9 +357,8 @@ def test_nothing_is_left(stack: ExitStack, upper: Running) -> None:
             made.disable()
         assert not (isinstance(path, str) and os.path.exists(path))
     assert not any(thread.name == "servertest link" for thread in threading.enumerate())
-    if before:
-        upper.transcript.wait_idle()  # type: ignore[union-attr]
-        assert len(os.listdir("/proc/self/fd")) <= before
+    upper.transcript.wait_idle()  # type: ignore[union-attr]
+    assert not new_descriptors(before)
 
 
 def test_one_proxy_has_many_links_and_one_thread(upper: Running) -> None:

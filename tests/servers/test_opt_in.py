@@ -16,6 +16,7 @@ import pytest
 import trustme
 
 from servertest import servers
+from tests._descriptors import new_descriptors, open_descriptors
 from tests.servers._running import LIMIT, Echo, EchoDatagram, ask, connect, join, read_all, serving
 
 LOCAL = ("127.0.0.1", 0)
@@ -118,12 +119,12 @@ def test_an_abstract_name_is_an_address() -> None:
 
 
 def test_a_failing_bind_leaves_nothing_open() -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     with servers.TCPServer(LOCAL, Echo) as server:
         for _ in range(20):
             with pytest.raises(OSError):
                 servers.TCPServer(server.server_address, Echo)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert not new_descriptors(before)
 
 
 def test_attributes_set_between_construction_and_bind_count() -> None:
@@ -372,12 +373,12 @@ def test_a_client_that_resets_before_it_is_wrapped_leaves_nothing_open(
     class Server(ThreadingTLS):
         tls_context = server_context
 
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     with Server(LOCAL, Echo) as server:
         with connect(server) as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         server.handle_request()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert not new_descriptors(before)
 
 
 def test_tls_without_a_context_is_refused_when_the_server_is_made() -> None:

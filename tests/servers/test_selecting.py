@@ -28,6 +28,7 @@ from servertest.servers._selecting import (
     SelectorStreamRequestHandler,
     SelectorTCPServer,
 )
+from tests._descriptors import new_descriptors, open_descriptors
 from tests.servers._running import LIMIT, ask, connect, join, read_all, serving
 from tests.servers._selecting import Handler, Upper, Witness, converse, turns
 
@@ -416,10 +417,10 @@ class StandardGenerator(socketserver.BaseRequestHandler):
     ],
 )
 def test_a_handler_that_cannot_work_is_refused(handler: Any, message: str) -> None:
-    before = os.listdir("/proc/self/fd") if sys.platform == "linux" else []
+    before = open_descriptors()
     with pytest.raises(TypeError, match=message):
         SelectorTCPServer(("127.0.0.1", 0), handler)
-    assert before == (os.listdir("/proc/self/fd") if sys.platform == "linux" else [])
+    assert not new_descriptors(before)
     with SelectorTCPServer(("127.0.0.1", 0), Upper) as server:
         with pytest.raises(TypeError, match=message):
             server.RequestHandlerClass = handler

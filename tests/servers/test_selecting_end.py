@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from servertest.servers._selecting import SelectorTCPServer
+from tests._descriptors import new_descriptors, open_descriptors
 from tests.servers._running import LIMIT, ask, connect, join, read_all, serving
 from tests.servers._selecting import Handler, Upper, Witness
 
@@ -510,7 +511,7 @@ def test_no_descriptor_is_left() -> None:
             if how == "reset":
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
-    before = sorted(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     for drain_timeout in (None, 0.001):
         server = Witness(Upper)
         server.drain_timeout = drain_timeout
@@ -519,7 +520,7 @@ def test_no_descriptor_is_left() -> None:
                 rude(server, how)
             server.shutdown()
             server.server_close()
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert not new_descriptors(before)
     assert all(isinstance(error, ConnectionError) for error in server.errors)
 
 

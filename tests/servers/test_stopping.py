@@ -18,6 +18,7 @@ import pytest
 from servertest import servers
 from servertest.servers import _signals
 from servertest.servers._loop import PollSelector
+from tests._descriptors import new_descriptors, open_descriptors
 from tests.servers._running import LIMIT, Echo, ask, connect, join, serving
 
 LOCAL = ("127.0.0.1", 0)
@@ -360,14 +361,14 @@ def test_a_socket_pair_wakes_the_loop_where_there_is_no_eventfd(monkeypatch: pyt
 
 def test_nothing_is_left_open_by_a_loop() -> None:
     with servers.TCPServer(LOCAL, Echo) as server:
-        before = sorted(os.listdir("/proc/self/fd"))
+        before = open_descriptors()
         for _ in range(20):
             with_thread = threading.Thread(target=server.serve_forever)
             with_thread.start()
             ask(server)
             server.shutdown()
             join(with_thread)
-        assert sorted(os.listdir("/proc/self/fd")) == before
+        assert not new_descriptors(before)
 
 
 def test_service_actions_keep_their_cadence_when_nothing_comes() -> None:

@@ -16,6 +16,7 @@ import pytest
 from servertest._support import UsageError
 from servertest.tls import Authority, profiles
 from servertest.tls._private import readable_path, write_private
+from tests._descriptors import new_descriptors, open_descriptors
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="files in memory are Linux's")
 NAMES = ["authority.pem", "client-key.pem", "client.pem", "server-key.pem", "server.pem"]
@@ -55,11 +56,11 @@ def test_no_file_is_touched(temporary: Path, ca: Authority, monkeypatch: pytest.
 
 @needs_linux
 def test_the_file_in_memory_is_gone_afterwards() -> None:
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     with readable_path(b"secret") as path:
         assert path.startswith("/proc/self/fd/")
         assert [Path(path).read_bytes(), Path(path).read_bytes()] == [b"secret", b"secret"]
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert not new_descriptors(before)
 
 
 @needs_linux

@@ -15,6 +15,7 @@ import pytest
 
 from servertest._support import Deadline, DeadlineExceeded, ServertestError, hard_reset
 from servertest.tls import Authority, HandshakeEnded, Profile, profile_for, profiles
+from tests._descriptors import new_descriptors, open_descriptors
 
 from ._tiny import LIMIT, TinyServer, look_with_ssl
 
@@ -337,9 +338,9 @@ def test_no_descriptor_is_left(profile: Profile, ca: Authority) -> None:
             server.outcome()
 
     talk()
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     talk()
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert not new_descriptors(before)
 
 
 def test_the_error_is_what_others_expect() -> None:

@@ -22,6 +22,9 @@ from servertest.wire._relay_passage import Passage
 LIMIT = 10.0
 """Seconds that nothing here takes unless it is broken."""
 
+LONG = 100.0
+"""The same for what all tests of a module have begun together, and each comes to when it is its turn."""
+
 
 def connected(family: str = "inet") -> tuple[socket.socket, socket.socket]:
     """The two ends of one connection."""

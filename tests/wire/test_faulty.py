@@ -33,6 +33,7 @@ from servertest.faults import (
     downstream,
     upstream,
 )
+from tests._descriptors import new_descriptors, open_descriptors
 from tests.wire._relays import LIMIT, connected, cut_off, read_all
 
 
@@ -58,12 +59,12 @@ def relays() -> list[threading.Thread]:
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left() -> Iterator[None]:
-    before = set(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     yield
     for thread in relays():
         thread.join(LIMIT)
     assert relays() == []
-    assert len(os.listdir("/proc/self/fd")) <= len(before)
+    assert not new_descriptors(before)
 
 
 def test_it_answers_as_the_real_one(ends: tuple[socket.socket, socket.socket]) -> None:

@@ -14,7 +14,7 @@ from servertest.faults import Decision, Fault, Trace, registry
 from servertest.wire import change_faults, faulty
 from servertest.wire._line import ABORTED
 from tests.faults._driving import carry
-from tests.wire._relays import LIMIT, connected, read_all, send_all
+from tests.wire._relays import LIMIT, LONG, connected, read_all, send_all
 from tests.wire.test_relay_laws import DATA, ON_STREAMS, SEED, aimed, direction_of
 
 ON_DATAGRAMS = [
@@ -45,6 +45,8 @@ class Passed:
                 client, aimed(self.fault), seed=SEED, side="client", trace=self.trace
             )
         self.client, self.server = client, server
+        for sock in (client, server):
+            sock.settimeout(LONG)
         up = direction_of(self.fault) == "upstream"
         self.sender, self.receiver = (client, server) if up else (server, client)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
@@ -19,6 +18,7 @@ from servertest.wire import _relay
 from servertest.wire._relay import Relay
 from servertest.wire._relay_leg import Leg
 from servertest.wire._relay_poller import EpollPoller, SelectPoller
+from tests._descriptors import new_descriptors, open_descriptors
 from tests.wire._relays import LIMIT, Joined, cut_off, join, join_datagrams, read_all, send_all
 
 BIG = bytes(range(256)) * 20_000
@@ -252,7 +252,7 @@ def test_what_a_trigger_raises_ends_its_connection_alone() -> None:
 
 
 def test_the_end_of_the_relay_is_an_end_of_file() -> None:
-    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    before = open_descriptors()
     relay = Relay()
     joined = join(relay)
     joined.client.sendall(b"x")
@@ -265,8 +265,7 @@ def test_the_end_of_the_relay_is_an_end_of_file() -> None:
     joined.close()
     with pytest.raises(UsageError, match="carries nothing"):
         relay.call(lambda: None)
-    if before:
-        assert len(os.listdir("/proc/self/fd")) == before
+    assert not new_descriptors(before)
 
 
 def test_it_may_be_stopped_from_its_own_thread() -> None:

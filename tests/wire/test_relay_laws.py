@@ -13,7 +13,7 @@ from servertest.faults import Fault, Plan, Trace, downstream, registry, upstream
 from servertest.wire._line import ABORTED
 from servertest.wire._relay import Relay
 from tests.faults._driving import carry
-from tests.wire._relays import LIMIT, Joined, join, read_all, send_all
+from tests.wire._relays import LIMIT, LONG, Joined, join, read_all, send_all
 
 SEED = 11
 DATA = bytes(range(256)) * 24
@@ -43,6 +43,7 @@ class Passed:
 
     def run(self) -> None:
         sender, receiver = self.joined.ends(direction_of(self.fault))
+        receiver.settimeout(LONG)
         self.reader = threading.Thread(target=lambda: self.result.append(read_all(receiver)), daemon=True)
         self.reader.start()
         send_all(sender, DATA)
