@@ -1,8 +1,8 @@
 """How a server process, and each process that it forks, shows what its threads are doing when it is asked to.
 
 A signal's handler in Python writes the stacks of all threads. It runs in the main thread between two steps of Python's,
-so nothing moves while it looks: faulthandler, which looks at once, has been seen to follow a frame that another thread
-was just giving back, and that is the end of a healthy process (SIGSEGV on 3.12.1; its documentation leaves it open).
+so that every frame which it looks at stays whole: faulthandler, which looks at once, has been seen to follow one that
+another thread was just giving back, and that was the end of a healthy process (SIGSEGV on 3.12.1).
 
 A main thread that does not come to run Python, in a call of C's that does not return, is asked by another signal for its
 own stack alone, and that one faulthandler writes: the thread itself stands still.
@@ -45,15 +45,20 @@ def answer_on(stacks: int) -> None:
 
 def frame(pid: int, answer: bytes) -> bytes:
     """An answer that is known to be whole, and whose it is: others may come too late to be heard, and be in the same pipe."""
-    return b"#%d\n%s\n#%d.\n" % (pid, answer, pid)
+    head, end = _ends(pid)
+    return head + answer + end
 
 
 def answer_in(data: bytes, pid: int) -> bytes | None:
     """The last whole answer of a process in what came through the pipe, if there is one."""
-    head, end = frame(pid, b"\n").split(b"\n\n\n")
-    before, found, _ = data.rpartition(b"\n" + end)
-    _, begun, answer = before.rpartition(head + b"\n")
+    head, end = _ends(pid)
+    before, found, _ = data.rpartition(end)
+    _, begun, answer = before.rpartition(head)
     return answer if found and begun else None
+
+
+def _ends(pid: int) -> tuple[bytes, bytes]:
+    return b"#%d\n" % pid, b"\n#%d.\n" % pid
 
 
 def _stacks(innermost_here: FrameType | None) -> str:
