@@ -179,11 +179,11 @@ def _serving(module: str, against: str) -> Iterator[Figure]:
         "datagram",
         lambda spec: rate(load.datagrams, 8000, 16, spec),
     )
-    # For nearly a second each: the system takes a tenth of one until it has spread many short threads over its processors.
+    # With many short threads for nearly a second each: the system takes a tenth of one until it has spread them over its processors.
     yield pair.connecting("threading", "ThreadingTCPServer", 1.2, 8000)
     yield pair.connecting("threading-idle", "ThreadingTCPServer", 4.0, 500, idle=4000)
     yield pair.connecting("forking", "ForkingTCPServer", 1.0, 500)
-    yield pair.connecting("pool", "ThreadPoolTCPServer/ThreadingTCPServer", 3.0, 1000)
+    yield pair.connecting("pool", "ThreadPoolTCPServer/ThreadingTCPServer", 3.0, 8000)
     yield pair.connecting("prefork", "PreForkTCPServer/ForkingTCPServer", 8.0, 300)
     yield pair.figure(
         "bulk-upload",
