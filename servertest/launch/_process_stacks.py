@@ -76,8 +76,8 @@ class StackReader:
             return "\n".join(texts)
 
     def _ask_member(self, leader: int, pid: int) -> str:
-        if not _catches(pid, STACKS_SIGNAL):
-            return "  (another program)"  # the signal would end it
+        if not all(_catches(pid, number) for number in (STACKS_SIGNAL, STUCK_SIGNAL)):
+            return "  (another program)"  # the one that it does not catch would end it
 
         def send(number: int) -> None:
             if os.getpgid(pid) == leader:

@@ -86,9 +86,7 @@ class ThreadingMixIn:
     max_threads: int | None = None
     drain_timeout: float | None = None
     _threads: Any = _NoThreads()
-    __made: dict[int, threading.Thread] | None = (
-        None  # by the id of the request: threads that are to be started now
-    )
+    __made: dict[int, threading.Thread] | None = None  # by the id of the request, until they are started
     __requests: dict[threading.Thread, Any]  # by the thread that handles it; made with the first one
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
